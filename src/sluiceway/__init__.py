@@ -1,0 +1,1 @@
+"""Prospect enrichment that accounts for every provider call."""

@@ -1,0 +1,134 @@
+"""Every error we raise, grouped by what the reader should do next.
+
+    SluicewayError
+    ├── TryLater                 nothing to mend; the same request may work later
+    │   ├── NotSent              provably never left this machine (DNS, refused, no route)
+    │   ├── Offline              no provider can be reached at all
+    │   ├── LostAnswer           sent, and no complete answer came back: it may have been billed
+    │   │   └── CallTimedOut     ... because its deadline passed
+    │   └── StoreUnavailable     the ledger cannot be written, so nothing is sent
+    ├── FixCredential            a key or an account must be mended
+    ├── ProviderChanged          the answer has a shape we do not know, or a size we refuse
+    └── Mistaken                 our caller must change something
+        ├── BadInput             a file, a row or an option
+        ├── BadSetting           a setting or an environment variable
+        └── NewerStore           the store was written by a newer Sluiceway
+
+`describe` turns any exception into the one redacted line that is stored, logged and shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+
+class SluicewayError(Exception):
+    """The root of our errors; its text is a sentence that says what to do."""
+
+
+class TryLater(SluicewayError):  # noqa: N818 - named for what to do, not for being an error
+    """Nothing needs mending; the same request may work later."""
+
+
+class NotSent(TryLater):
+    """The request provably never left this machine."""
+
+
+class Offline(TryLater):
+    """No provider can be reached; work waits until one can."""
+
+
+class LostAnswer(TryLater):
+    """The request was sent and no complete answer came back, so it may have been billed."""
+
+
+class CallTimedOut(LostAnswer):
+    """The request's deadline passed before its answer was complete."""
+
+
+class StoreUnavailable(TryLater):
+    """The ledger cannot be written, so no request may be sent."""
+
+
+class FixCredential(SluicewayError):  # noqa: N818
+    """A provider refused a key or an account; someone must mend it."""
+
+
+class ProviderChanged(SluicewayError):  # noqa: N818
+    """A provider's answer has a shape we do not know, or a size we refuse."""
+
+
+class Mistaken(SluicewayError):  # noqa: N818
+    """Our caller must change something."""
+
+
+class BadInput(Mistaken):
+    """A file, a row or an option cannot be used as it is."""
+
+
+class BadSetting(Mistaken):
+    """A setting or an environment variable cannot be used as it is."""
+
+
+class NewerStore(Mistaken):
+    """The store was written by a newer Sluiceway than this one."""
+
+
+LONGEST_ERROR = 300
+"""Characters of an error that are kept; cut only after redaction, so no half of a key survives a cut."""
+
+_HIDDEN = "[redacted]"
+_QUERY = re.compile(r"(https?://[^\s\"'<>?]+)\?[^\s\"'<>]*")
+_LABELLED = re.compile(
+    r"(?i)((?:x[-_]?)?api[-_]?key\"?\s*[:=]\s*\"?|(?:authorization|token|secret|password)\"?\s*[:=]\s*\"?"
+    r"|\bbearer\s+|\bbasic\s+)(?:bearer\s+|basic\s+)?([A-Za-z0-9._~+/%-]{6,}=*)"
+)
+_KEY_SHAPED = re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{8,}")
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+(?:@|%40)[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
+
+
+class Redactor:
+    """Takes secrets, and the people asked about, out of any text before it is stored or shown.
+
+    Knows the literal secrets it was given, raw and percent-encoded, and the shapes keys usually have.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        spellings = {form for secret in secrets if len(secret) >= 4 for form in _spellings(secret)}
+        longest_first = sorted(spellings, key=len, reverse=True)
+        self._literal = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
+
+    def __call__(self, text: str) -> str:
+        """Return the text on one line without secrets, e-mail addresses or URL queries."""
+        if self._literal:
+            text = self._literal.sub(_HIDDEN, text)
+        text = _QUERY.sub(r"\1", text)
+        text = _LABELLED.sub(rf"\1{_HIDDEN}", text)
+        text = _KEY_SHAPED.sub(_HIDDEN, text)
+        text = _EMAIL.sub("[e-mail]", text)
+        return _CONTROL.sub(" ", text).strip()
+
+
+def _spellings(secret: str) -> set[str]:
+    return {secret, quote(secret, safe=""), quote_plus(secret), quote(quote(secret, safe=""), safe="")}
+
+
+def describe(error: BaseException | str, redact: Redactor) -> str:
+    """Return a non-empty, redacted line for any exception or provider text, at most `LONGEST_ERROR` characters."""
+    text = error if isinstance(error, str) else _words(error)
+    line = redact(text) or (type(error).__name__ if not isinstance(error, str) else "no reason given")
+    return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
+
+
+def _words(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception:  # an exception whose own __str__ fails must still be described
+        said = ""
+    name = type(error).__name__
+    if isinstance(error, SluicewayError):
+        return said or (type(error).__doc__ or name)
+    return f"{name}: {said}" if said.strip() else name

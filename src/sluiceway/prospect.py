@@ -1,0 +1,251 @@
+"""Who we were asked about, the fields a source can fill, and whether an answer is about that person.
+
+A prospect's identity key is, in order, its normalised LinkedIn URL, its e-mail, or its name and company. The store
+makes it unique per tenant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from sluiceway.errors import BadInput
+
+
+class Field(StrEnum):
+    """What a source can fill in about a prospect; also the column names of the enriched file."""
+
+    TITLE = "title"
+    SENIORITY = "seniority"
+    WORK_EMAIL = "work_email"
+    PERSONAL_EMAIL = "personal_email"
+    PHONE = "phone"
+    LINKEDIN_URL = "linkedin_url"
+    LOCATION = "location"
+    COMPANY = "company"
+    COMPANY_DOMAIN = "company_domain"
+    INDUSTRY = "industry"
+    EMPLOYEES = "employees"
+    REVENUE_USD = "revenue_usd"
+    TICKER = "ticker"
+    ARTICLES = "articles"
+    INSIDER_TRADES = "insider_trades"
+    SUMMARY = "summary"
+    WEALTH_SIGNALS = "wealth_signals"
+
+
+class Want(StrEnum):
+    """The contact data that may be bought; each has a price, so only the first is bought unasked."""
+
+    WORK_EMAIL = "work_email"
+    PERSONAL_EMAIL = "personal_email"
+    PHONE = "phone"
+
+
+class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The few facts that tell one person from another, as asked by a caller or as said by a provider."""
+
+    first_name: str = ""
+    last_name: str = ""
+    full_name: str = ""
+    company: str = ""
+    domain: str = ""
+    email: str = ""
+    linkedin_url: str = ""
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """The whole name, however it was given."""
+        return self.full_name or f"{self.first_name} {self.last_name}".strip()
+
+
+class Prospect(msgspec.Struct, frozen=True):
+    """One person a tenant asked about."""
+
+    id: str
+    tenant_id: str
+    person: Person
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A value a source found for a field; `confidence` (0 to 100) decides between sources."""
+
+    field: Field
+    value: Any
+    confidence: int = 50
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A value a prospect holds, with its provenance: which source, when, and from which attempt."""
+
+    value: Any
+    source: str
+    at: str
+    attempt_id: str | None
+    confidence: int
+
+
+class Match(StrEnum):
+    """How surely an answer is about the person asked."""
+
+    EXACT = "exact"
+    AGREES = "agrees"
+    WEAK = "weak"
+
+
+def held_key(field: str, source: str) -> str:
+    """Return the key under which a prospect keeps what one source said of one field.
+
+    Each source has its own place, so two sources never overwrite each other and merging commutes.
+    """
+    return f"{field}:{source}"
+
+
+def best(fields: Mapping[str, Any]) -> dict[str, Held]:
+    """Choose, for each field, the value to show: the surest, and among equals the newest."""
+    chosen: dict[str, Held] = {}
+    for key, stored in sorted(fields.items()):
+        field, _, source = key.partition(":")
+        held = Held(stored["value"], source, stored["at"], stored.get("attempt"), stored["confidence"])
+        shown = chosen.get(field)
+        if shown is None or (held.confidence, held.at) > (shown.confidence, shown.at):
+            chosen[field] = held
+    return chosen
+
+
+def identity_key(person: Person) -> str:
+    """Return the key that makes two requests the same prospect.
+
+    Raises `BadInput` when there is neither a LinkedIn URL, nor an e-mail, nor a name with a company.
+    """
+    if linkedin := normal_linkedin(person.linkedin_url):
+        return f"linkedin:{linkedin}"
+    if email := normal_email(person.email):
+        return f"email:{email}"
+    name, company = fold(person.name), normal_company(person.company) or normal_domain(person.domain)
+    if name and company:
+        return f"name:{name}|{company}"
+    raise BadInput("needs a LinkedIn URL, an e-mail, or a name together with a company")
+
+
+def match(asked: Person, said: Person) -> Match:
+    """Decide whether an answer is about the person asked; anything that is not sure is weak."""
+    if _same(normal_linkedin(asked.linkedin_url), normal_linkedin(said.linkedin_url)):
+        return Match.EXACT
+    if _same(normal_email(asked.email), normal_email(said.email)):
+        return Match.EXACT
+    if same_name(asked.name, said.name) and same_employer(asked, said):
+        return Match.AGREES
+    return Match.WEAK
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(one) and one == other
+
+
+def same_employer(one: Person, other: Person) -> bool:
+    """Tell whether two people have the same employer, by domain or by name without its legal suffix."""
+    return _same(normal_domain(one.domain), normal_domain(other.domain)) or _same(
+        normal_company(one.company), normal_company(other.company)
+    )
+
+
+@lru_cache(maxsize=4096)
+def same_name(one: str, other: str) -> bool:
+    """Tell whether two whole names can be one person's: family names agree, given names agree or are nicknames."""
+    mine, theirs = _name_words(one), _name_words(other)
+    if len(mine) < 2 or len(theirs) < 2:
+        return bool(mine) and mine == theirs
+    # Middle names come and go, and a double-barrelled name may lose its first half; the last word stays.
+    return mine[-1] == theirs[-1] and same_given_name(mine[0], theirs[0])
+
+
+@lru_cache(maxsize=4096)
+def same_given_name(one: str, other: str) -> bool:
+    """Tell whether two given names can be one person's: equal, an initial, or a known nickname."""
+    one, other = fold(one), fold(other)
+    if not one or not other:
+        return False
+    if one == other or (min(len(one), len(other)) == 1 and one[0] == other[0]):
+        return True
+    return other in _nicknames(one) or one in _nicknames(other)
+
+
+@lru_cache(maxsize=1)
+def _nicknamer() -> Any:
+    from nicknames import NickNamer  # loads a table of names, so only when a comparison needs it
+
+    return NickNamer()
+
+
+def _nicknames(name: str) -> set[str]:
+    names: set[str] = _nicknamer().nicknames_of(name)
+    return names
+
+
+_HONORIFICS: Final = frozenset("mr mrs ms miss dr prof sir dame jr sr ii iii iv phd md mba cpa cfa esq".split())
+_NOT_WORD: Final = re.compile(r"[^a-z0-9]+")
+
+
+@lru_cache(maxsize=8192)
+def fold(text: str) -> str:
+    """Fold accents, case and punctuation away: `Inès Okafor-Lind` becomes `ines okafor lind`."""
+    from anyascii import anyascii  # a table of every script; `--help` has no use for it
+
+    return _NOT_WORD.sub(" ", anyascii(text).lower()).strip()
+
+
+def _name_words(name: str) -> list[str]:
+    return [word for word in fold(name).split() if word not in _HONORIFICS]
+
+
+@lru_cache(maxsize=8192)
+def normal_company(name: str) -> str:
+    """Fold a company's name and drop its legal suffix: `Quell Holdings, Inc.` becomes `quell holdings`."""
+    from cleanco import basename
+
+    return fold(basename(name)) or fold(name)
+
+
+def normal_domain(domain: str) -> str:
+    """Reduce a domain or a web address to its bare host: `https://www.quell.example/x` becomes `quell.example`."""
+    host = domain.strip().lower()
+    if "/" in host:
+        host = urlsplit(host if "//" in host else f"//{host}").netloc
+    return host.removeprefix("www.").rstrip(".")
+
+
+def normal_email(email: str) -> str:
+    """Return an e-mail in lower case, or nothing when it cannot be one."""
+    email = email.strip().lower()
+    local, at, domain = email.rpartition("@")
+    return email if at and local and "." in domain and not re.search(r"\s", email) else ""
+
+
+_PROFILE: Final = re.compile(r"(?:^|\.)linkedin\.com/(in|pub)/([^/?#\s]+)")
+
+
+@lru_cache(maxsize=8192)
+def normal_linkedin(url: str) -> str:
+    """Reduce a LinkedIn profile's URL to `in/<name>`; nothing when it is not a profile."""
+    text = unquote(url.strip()).lower()
+    found = _PROFILE.search(text.partition("//")[2] or text)
+    return f"{found[1]}/{found[2]}" if found else ""
+
+
+def merged(people: Iterable[Person]) -> Person:
+    """Combine several rows about one person: the first non-empty value of each column stands."""
+    rows = list(people)
+    return Person(
+        **{
+            column: next(filter(None, (getattr(row, column) for row in rows)), "")
+            for column in Person.__struct_fields__
+        }
+    )

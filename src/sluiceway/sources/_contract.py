@@ -1,0 +1,247 @@
+"""What a source is: a manifest, a way to ask, and a way to read the answer, with no I/O of its own.
+
+Most sources need one answer and write two methods, `request` and `read`. A source that needs several (EDGAR) writes
+`ask`, a generator that yields each `Request` and is sent the `Reading` of its answer. Sending, pacing, recording and
+retrying belong to the pipeline; a source that was interrupted is simply asked again, and requests whose answers are
+already in the ledger are not sent a second time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from datetime import date
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+import msgspec
+
+from sluiceway.outcome import FREE, UNKNOWN_CHARGE, Charge, Status
+from sluiceway.prospect import Found, Match, Person, Want
+
+
+class Retry(StrEnum):
+    """What may be done after an answer that did not help.
+
+    `STOP` condemns the key or the account: no more requests go to the provider until someone mends it.
+    """
+
+    NEVER = "never"
+    BACKOFF = "backoff"
+    STOP = "stop"
+
+
+class Price(msgspec.Struct, frozen=True):
+    """The most one request can cost: milli-credits by pool, and micro-dollars (`None` where unknown)."""
+
+    credits: dict[str, int] = {}
+    usd_micros: int | None = 0
+
+    @property
+    def paid(self) -> bool:
+        """Whether asking can cost anything at all."""
+        return bool(self.credits) or self.usd_micros != 0
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """What a source needs to be allowed to ask: an environment variable, and where to get it."""
+
+    variable: str
+    hint: str
+    secret: bool = True
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request, without its credential.
+
+    `endpoint` names it in the ledger; `path` is appended to the base URL of `host`. A `shared` request is about
+    nobody in particular: its answer is kept for everyone and is not asked again for `fresh_for` seconds (`None`:
+    the document never changes). `role` tells a source that makes several kinds of request which one this is.
+    """
+
+    endpoint: str
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    headers: Mapping[str, str] = {}
+    host: str = ""
+    price: Price = Price()
+    shared: bool = False
+    fresh_for: float | None = None
+    role: str = ""
+
+    def key(self, provider: str) -> str:
+        """Return the digest that makes two requests the same: provider, method, host, path and parameters."""
+        digest = blake2b(digest_size=16)
+        parts = (provider, self.method, self.host, self.path, *(part for pair in sorted(self.query) for part in pair))
+        for part in (*(p.encode() for p in parts), self.body or b""):
+            digest.update(len(part).to_bytes(4, "big"))
+            digest.update(part)
+        return digest.hexdigest()
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A complete answer: status, headers (names in lower case) and the whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Decode the body; raises `msgspec.DecodeError` when it is not JSON."""
+        return msgspec.json.decode(self.body)
+
+    def text(self) -> str:
+        """Return the start of the body as text, for an error message."""
+        return self.body[:2000].decode("utf-8", "replace")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the provider asks us to wait, where it says so in seconds."""
+        try:
+            return max(0.0, float(self.headers["retry-after"]))
+        except (KeyError, ValueError):
+            return None
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What one answer said: its outcome, its charge, and what may be done next.
+
+    `found` fills fields when `match` is sure; `data` is whatever the source itself needs to go on, or what a person
+    would want to read later, as plain JSON. `error` is the provider's own words, redacted later at one place.
+    """
+
+    status: Status
+    charge: Charge
+    error: str | None = None
+    found: tuple[Found, ...] = ()
+    match: Match = Match.EXACT
+    data: Any = None
+    retry: Retry = Retry.NEVER
+    retry_after: float | None = None
+    request_id: str | None = None
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a source is told: the person, what may be bought, today's UTC date, and what other sources found."""
+
+    person: Person
+    want: tuple[Want, ...]
+    today: date
+    findings: Mapping[str, Any] = {}
+
+
+class Skip(msgspec.Struct, frozen=True):
+    """Nothing is asked, and why; shown to a person, so a short phrase."""
+
+    reason: str
+
+
+class Source(ABC):
+    """A provider's data about people. Subclasses fill in the manifest and write `request` and `read`.
+
+    Manifest, all class attributes: `name` (in columns and the ledger), `provider` (whose meter counts), `title`,
+    `needs`, `finds`, `pace` (requests per second over all hosts), `timeout_s`, `hosts` (base URL by host name, `""`
+    where there is only one), `sandbox` (the same hosts' paths below a sandbox's URL), `after_others` (asked when the
+    other sources have closed), `docs_url`.
+    """
+
+    name: ClassVar[str]
+    provider: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[Credential | None] = None
+    finds: ClassVar[tuple[str, ...]] = ()
+    pace: ClassVar[float] = 10.0
+    timeout_s: ClassVar[float] = 20.0
+    hosts: ClassVar[Mapping[str, str]]
+    sandbox: ClassVar[Mapping[str, str]] = {}
+    after_others: ClassVar[bool] = False
+    docs_url: ClassVar[str] = ""
+
+    def __init__(self, credential: str = "", options: Mapping[str, str] | None = None) -> None:
+        self.credential = credential
+        self.options = options or {}
+
+    @abstractmethod
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers every request carries, the credential among them."""
+
+    @abstractmethod
+    def price(self, want: tuple[Want, ...]) -> Price:
+        """Return the most that one prospect can cost."""
+
+    def request(self, subject: Subject) -> Request | Skip:
+        """Build the one request about this person, or say why nothing is asked."""
+        raise NotImplementedError(f"{type(self).__name__} must define request(), or ask() if it needs several answers")
+
+    @abstractmethod
+    def read(self, subject: Subject, request: Request, response: Response) -> Reading:
+        """Read an answer. Anything this raises is taken as an answer that cannot be read."""
+
+    def ask(self, subject: Subject) -> Generator[Request, Reading, Reading | Skip]:
+        """Yield each request, receive each reading, return the last word. The default asks once."""
+        request = self.request(subject)
+        if isinstance(request, Skip):
+            return request
+        return (yield request)
+
+    def check(self) -> Request | None:
+        """Return a request that proves the credential and costs nothing, or `None` where the provider has none."""
+        return None
+
+
+def body(value: Any) -> bytes:
+    """Encode a request body so that the same parameters always give the same bytes."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+def refused(status: Status, error: str, retry: Retry = Retry.NEVER, *, retry_after: float | None = None) -> Reading:
+    """Return the reading of an answer that was not counted and did not help."""
+    return Reading(status, FREE, error, retry=retry, retry_after=retry_after)
+
+
+def unreadable(error: str, status: Status = Status.FAILED) -> Reading:
+    """Return the reading of an answer that may have been counted and cannot be read; it is never sent again blindly."""
+    return Reading(status, UNKNOWN_CHARGE, error)
+
+
+def trouble(response: Response, said: str) -> Reading | None:
+    """Read the statuses that mean the same at every provider: 429, and server trouble.
+
+    429, 500, 502, 503 and 529 were answered and not counted, so they may be tried again; a gateway's 504 says
+    nothing about whether the work was done. Returns `None` for any other status.
+    """
+    error = f"HTTP {response.status}: {said or 'no reason given'}"
+    match response.status:
+        case 429:
+            return refused(Status.RATE_LIMITED, error, Retry.BACKOFF, retry_after=response.retry_after)
+        case 500 | 502 | 503 | 529:
+            return refused(Status.FAILED, error, Retry.BACKOFF, retry_after=response.retry_after)
+        case 504:
+            return unreadable(error, Status.TIMED_OUT)
+        case status if status >= 500:
+            return unreadable(error)
+    return None
+
+
+def text(value: Any) -> str:
+    """Return a leaf as text; nothing for null, and for a list or an object where text was expected."""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def first_text(value: Any) -> str:
+    """Return the first text of a list, or of a lone leaf."""
+    items = value if isinstance(value, list) else [value]
+    return next(filter(None, map(text, items)), "")
+
+
+def number(value: Any) -> int | None:
+    """Return a leaf as a whole number where it is one, written as a number or as text; else `None`."""
+    try:
+        return int(float(value)) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):
+        return None

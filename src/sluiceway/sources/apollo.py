@@ -1,0 +1,215 @@
+"""Apollo's `people/match`: title, work e-mail and employer of one person, for one credit when somebody is found.
+
+Wire format: https://docs.apollo.io/reference/people-enrichment. All inputs travel in the query string, so URLs are
+never logged with it. A miss is a 200 whose `person` is null or absent, and costs nothing. Phones would arrive by
+webhook and are not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from sluiceway.outcome import FREE, Status, billed
+from sluiceway.prospect import Field, Found, Match, Person, Want, match
+from sluiceway.sources._contract import (
+    Credential,
+    Price,
+    Reading,
+    Request,
+    Response,
+    Retry,
+    Skip,
+    Source,
+    Subject,
+    first_text,
+    number,
+    refused,
+    text,
+    trouble,
+    unreadable,
+)
+
+CREDIT = {"lead": 1000}
+_PLACEHOLDER = "email_not_unlocked@domain.com"
+_USD_MICROS_PER_CREDIT = 26_000  # what one integrator computes from list prices; a setting may say better
+
+
+class Organization(msgspec.Struct):
+    """The employer, as far as we read it. Leaves are untyped: one odd leaf must not lose a paid answer."""
+
+    name: Any = None
+    primary_domain: Any = None
+    industry: Any = None
+    estimated_num_employees: Any = None
+    annual_revenue: Any = None
+    publicly_traded_symbol: Any = None
+
+
+class ApolloPerson(msgspec.Struct):
+    """The person Apollo matched."""
+
+    id: Any = None
+    first_name: Any = None
+    last_name: Any = None
+    name: Any = None
+    linkedin_url: Any = None
+    title: Any = None
+    email: Any = None
+    email_status: Any = None
+    seniority: Any = None
+    city: Any = None
+    state: Any = None
+    country: Any = None
+    personal_emails: Any = None
+    organization: Organization | None = None
+
+
+class Matched(msgspec.Struct):
+    """The body of a 200."""
+
+    person: ApolloPerson | None = None
+    request_id: Any = None
+
+
+class Complaint(msgspec.Struct):
+    """The body of a refusal, in any of Apollo's three envelopes."""
+
+    error: Any = None
+    message: Any = None
+    error_message: Any = None
+
+    @property
+    def words(self) -> str:
+        """What it says, whichever envelope it came in."""
+        return text(self.error or self.message or self.error_message)
+
+
+class Apollo(Source):
+    """Ask Apollo who this person is and where they work."""
+
+    name = "apollo"
+    provider = "apollo"
+    title = "Apollo"
+    needs = Credential("APOLLO_API_KEY", "Apollo > Settings > Integrations > API keys")
+    finds = (
+        Field.TITLE,
+        Field.SENIORITY,
+        Field.WORK_EMAIL,
+        Field.PERSONAL_EMAIL,
+        Field.LINKEDIN_URL,
+        Field.LOCATION,
+        Field.COMPANY,
+        Field.COMPANY_DOMAIN,
+        Field.INDUSTRY,
+        Field.EMPLOYEES,
+        Field.REVENUE_USD,
+        Field.TICKER,
+    )
+    pace = 3.0  # 200 a minute, the lower of the paid plans
+    hosts: ClassVar[Mapping[str, str]] = {"": "https://api.apollo.io/api/v1"}
+    sandbox: ClassVar[Mapping[str, str]] = {"": "/apollo/api/v1"}
+    docs_url = "https://docs.apollo.io/reference/people-enrichment"
+
+    def headers(self) -> Mapping[str, str]:
+        return {"x-api-key": self.credential, "accept": "application/json", "cache-control": "no-cache"}
+
+    def price(self, want: tuple[Want, ...]) -> Price:
+        return Price(CREDIT, _USD_MICROS_PER_CREDIT)
+
+    def request(self, subject: Subject) -> Request | Skip:
+        query = tuple(_parameters(subject.person))
+        if Want.PERSONAL_EMAIL in subject.want:
+            query += (("reveal_personal_emails", "true"),)
+        return Request("people/match", "POST", "/people/match", query, price=self.price(subject.want))
+
+    def read(self, subject: Subject, request: Request, response: Response) -> Reading:
+        if response.status != 200:
+            return trouble(response, _complaint(response)) or _refusal(response)
+        answer = msgspec.json.decode(response.body, type=Matched)
+        request_id = text(answer.request_id) or None
+        if answer.person is None:
+            return Reading(Status.NO_DATA, FREE, request_id=request_id)
+        sure = match(subject.person, _person(answer.person))
+        return Reading(
+            Status.NO_DATA if sure is Match.WEAK else Status.COMPLETE,
+            billed(credits=CREDIT, usd_micros=_USD_MICROS_PER_CREDIT),
+            found=tuple(_found(answer.person)),
+            match=sure,
+            request_id=request_id,
+        )
+
+    def check(self) -> Request:
+        return Request("auth/health", "GET", "/auth/health")
+
+
+def _parameters(person: Person) -> Iterator[tuple[str, str]]:
+    named = {
+        "first_name": person.first_name,
+        "last_name": person.last_name,
+        "name": "" if person.first_name and person.last_name else person.full_name,
+        "email": person.email,
+        "organization_name": person.company,
+        "domain": person.domain,
+        "linkedin_url": person.linkedin_url,
+    }
+    return ((name, value) for name, value in named.items() if value)
+
+
+def _refusal(response: Response) -> Reading:
+    said = _complaint(response)
+    error = f"HTTP {response.status}: {said or 'no reason given'}"
+    match response.status:
+        case 401:
+            return refused(Status.UNAUTHORIZED, error, Retry.STOP)
+        case 403:
+            return refused(Status.UNAUTHORIZED, error, Retry.STOP)
+        case 422 if "insufficient credits" in said.lower():
+            return refused(Status.QUOTA_EXCEEDED, error, Retry.STOP)
+        case status if 400 <= status < 500:
+            return refused(Status.FAILED, error)
+    return unreadable(error)
+
+
+def _complaint(response: Response) -> str:
+    """Return what a refusal says; a bad key is refused in plain text."""
+    try:
+        return msgspec.json.decode(response.body, type=Complaint).words
+    except msgspec.MsgspecError:
+        return response.text()
+
+
+def _person(said: ApolloPerson) -> Person:
+    employer = said.organization or Organization()
+    return Person(
+        first_name=text(said.first_name),
+        last_name=text(said.last_name),
+        full_name=text(said.name),
+        company=text(employer.name),
+        domain=text(employer.primary_domain),
+        email=text(said.email),
+        linkedin_url=text(said.linkedin_url),
+    )
+
+
+def _found(said: ApolloPerson) -> Iterator[Found]:
+    """Yield what may be stored; an address that Apollo guessed rather than verified is not one."""
+    if said.email_status == "verified" and text(said.email) not in ("", _PLACEHOLDER):
+        yield Found(Field.WORK_EMAIL, text(said.email), 90)
+    employer = said.organization or Organization()
+    plain = {
+        Field.TITLE: text(said.title),
+        Field.SENIORITY: text(said.seniority),
+        Field.LINKEDIN_URL: text(said.linkedin_url),
+        Field.LOCATION: ", ".join(filter(None, map(text, (said.city, said.state, said.country)))),
+        Field.COMPANY: text(employer.name),
+        Field.COMPANY_DOMAIN: text(employer.primary_domain),
+        Field.INDUSTRY: text(employer.industry),
+        Field.EMPLOYEES: number(employer.estimated_num_employees),
+        Field.REVENUE_USD: number(employer.annual_revenue),
+        Field.TICKER: text(employer.publicly_traded_symbol),
+        Field.PERSONAL_EMAIL: first_text(said.personal_emails),
+    }
+    yield from (Found(field, value, 70) for field, value in plain.items() if value not in ("", None))
