@@ -108,12 +108,21 @@ def held_key(field: str, source: str) -> str:
     return f"{field}:{source}"
 
 
-def best(fields: Mapping[str, Any]) -> dict[str, Held]:
+def hold(found: Found, at: str, attempt_id: str | None) -> list[Any]:
+    """Return a found value as it is stored: value, when, from which attempt, how sure.
+
+    An array, because merging stored objects would mix the insides of an old value with a new one's.
+    """
+    return [found.value, at, attempt_id, found.confidence]
+
+
+def best(fields: Mapping[str, list[Any]]) -> dict[str, Held]:
     """Choose, for each field, the value to show: the surest, and among equals the newest."""
     chosen: dict[str, Held] = {}
     for key, stored in sorted(fields.items()):
         field, _, source = key.partition(":")
-        held = Held(stored["value"], source, stored["at"], stored.get("attempt"), stored["confidence"])
+        value, at, attempt_id, confidence = stored
+        held = Held(value, source, at, attempt_id, confidence)
         shown = chosen.get(field)
         if shown is None or (held.confidence, held.at) > (shown.confidence, shown.at):
             chosen[field] = held

@@ -13,12 +13,16 @@ from collections.abc import Generator, Mapping
 from datetime import date
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, ClassVar
+from traceback import format_exception_only
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
 from sluiceway.outcome import FREE, UNKNOWN_CHARGE, Charge, Status
 from sluiceway.prospect import Found, Match, Person, Want
+
+T = TypeVar("T")
+_LONGEST_WAIT: Final = 366 * 86_400.0  # seconds; a provider that names a longer one has sent nonsense
 
 
 class Retry(StrEnum):
@@ -101,7 +105,7 @@ class Response(msgspec.Struct, frozen=True):
     def retry_after(self) -> float | None:
         """Seconds the provider asks us to wait, where it says so in seconds."""
         try:
-            return max(0.0, float(self.headers["retry-after"]))
+            return min(max(0.0, float(self.headers["retry-after"])), _LONGEST_WAIT)
         except (KeyError, ValueError):
             return None
 
@@ -187,8 +191,20 @@ class Source(ABC):
             return request
         return (yield request)
 
+    def subject_key(self, subject: Subject) -> str:
+        """Return what makes two askings the same: `what is wanted|who is asked about`.
+
+        A complete answer is not bought again while the first part is the same; that nothing was found holds only for
+        exactly the same person, because one more known fact may find them.
+        """
+        wanted = "+".join(sorted(subject.want))
+        return f"{wanted}|{blake2b(msgspec.json.encode(subject.person), digest_size=12).hexdigest()}"
+
     def check(self) -> Request | None:
-        """Return a request that proves the credential and costs nothing, or `None` where the provider has none."""
+        """Return a request that proves the credential and costs nothing, or `None` where the provider has none.
+
+        Its answer is read by `read` like any other: `complete` and free when the credential works.
+        """
         return None
 
 
@@ -205,6 +221,21 @@ def refused(status: Status, error: str, retry: Retry = Retry.NEVER, *, retry_aft
 def unreadable(error: str, status: Status = Status.FAILED) -> Reading:
     """Return the reading of an answer that may have been counted and cannot be read; it is never sent again blindly."""
     return Reading(status, UNKNOWN_CHARGE, error)
+
+
+def understand(source: Source, subject: Subject, request: Request, response: Response) -> Reading:
+    """Read an answer, whatever it is: when `read` raises, the answer is one that cannot be read.
+
+    Never raises. A success that cannot be read may have been counted, so its charge is unknown; a refusal that
+    cannot be read was still a refusal, and is free. This is how the pipeline reads every answer.
+    """
+    try:
+        return source.read(subject, request, response)
+    except Exception as error:  # a provider may send anything, and whatever it sent has to be booked
+        said = f"cannot be read: {format_exception_only(error)[-1].strip()}"
+    if response.status >= 400:
+        return trouble(response, said) or refused(Status.FAILED, f"HTTP {response.status}: {said}")
+    return unreadable(f"HTTP {response.status}: {said}")
 
 
 def trouble(response: Response, said: str) -> Reading | None:
@@ -224,6 +255,22 @@ def trouble(response: Response, said: str) -> Reading | None:
         case status if status >= 500:
             return unreadable(error)
     return None
+
+
+def decoded(response: Response, shape: type[T]) -> T | None:
+    """Decode the body of a refusal, or return `None` where it is not JSON of that shape."""
+    try:
+        return msgspec.json.decode(response.body, type=shape)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, another shape, or nested beyond reason
+        return None
+
+
+def record(value: Any, shape: type[T]) -> T:
+    """Return a nested object as a struct of untyped leaves; an empty one where something else was sent.
+
+    An employer that arrives as `[]` or as a bare name must not lose the rest of an answer that was paid for.
+    """
+    return msgspec.convert(value if isinstance(value, dict) else {}, shape)
 
 
 def text(value: Any) -> str:

@@ -1,0 +1,186 @@
+"""The composition root: builds the store, the writer, the sources and the pipeline, and takes them down again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from sluiceway.errors import Redactor
+from sluiceway.pipeline.batch import Batch
+from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller, Terms
+from sluiceway.pipeline.embedded import Embedded
+from sluiceway.pipeline.gate import Gate
+from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
+from sluiceway.pipeline.run import Ended, Enricher, Order
+from sluiceway.process import allow_many_connections
+from sluiceway.settings import Settings
+from sluiceway.sources import Source, choose
+from sluiceway.sources._http import Door
+from sluiceway.store.engine import Store, open_store
+from sluiceway.store.writer import Writer
+from sluiceway.usage.ledger import Op, apply
+from sluiceway.usage.pace import Pace
+
+_SANDBOX_CREDENTIALS = "sandbox-"
+_SANDBOX_AGENT = "Sluiceway sandbox@sluiceway.example"
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where requests go: the real providers, or a sandbox with its own pace and patience."""
+
+    sandbox_url: str | None = None
+    pace: Mapping[str, float] = {}
+    timeout_s: Mapping[str, float] = {}
+
+
+class App(msgspec.Struct, frozen=True):
+    """Everything a command needs to enrich, open and ready."""
+
+    settings: Settings
+    store: Store
+    writer: Writer[Op]
+    worker: Worker
+    gate: Gate
+    door: Door
+    redact: Redactor
+    sources: dict[str, Source]
+    unusable: dict[str, str]
+    terms: dict[str, Terms]
+    recovered: int
+
+    def embedded(
+        self,
+        batch: Batch,
+        trigger: str,
+        *,
+        on_source: Callable[[str, str], None],
+        on_prospect: Callable[[Ended], None],
+    ) -> Embedded:
+        """Return the dispatcher that runs a batch in this process."""
+        return Embedded(
+            store=self.store,
+            enricher=self.enricher(batch, trigger, on_source),
+            gate=self.gate,
+            worker_id=self.worker.id,
+            batch=batch,
+            concurrency=self.settings.concurrency,
+            fresh_days=self.settings.fresh_days,
+            on_prospect=on_prospect,
+        )
+
+    def enricher(self, batch: Batch, trigger: str, on_source: Callable[[str, str], None]) -> Enricher:
+        """Return what enriches one prospect of a batch at a time."""
+        caller = Caller(
+            writer=self.writer,
+            door=self.door,
+            gate=self.gate,
+            clock=self.store.clock,
+            worker_id=self.worker.id,
+            redact=self.redact,
+            terms=self.terms,
+            on_unknown=self.settings.on_unknown,
+        )
+        return Enricher(
+            sources=self.sources,
+            unusable=self.unusable,
+            order=Order(batch.id, trigger, self.settings.want, MOST_UNKNOWNS[self.settings.on_unknown]),
+            writer=self.writer,
+            caller=caller,
+            library=Library(store=self.store, writer=self.writer, caller=caller, trigger=trigger),
+            gate=self.gate,
+            clock=self.store.clock,
+            worker_id=self.worker.id,
+            redact=self.redact,
+            tell=on_source,
+        )
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, *, names: list[str] | None, target: Target, tell: Callable[[str], None]
+) -> AsyncIterator[App]:
+    """Open everything, recover what a dead worker left behind, and close in the right order at the end.
+
+    `tell` is given one sentence whenever something happens that a person should know.
+    """
+    allow_many_connections()
+    sources, unusable = build_sources(settings, names, target)
+    store = open_store(settings.database_url)
+    gate = Gate(tell, store.clock.now)
+    try:
+        with working(store) as worker:
+            writer: Writer[Op] = Writer(
+                store.writing,
+                apply,
+                interval=settings.commit_interval_ms / 1000,
+                on_trouble=lambda trouble: tell(trouble or "the store can be written again; going on"),
+            )
+            try:
+                await register(worker, store, writer)
+                recovered = await recover(store, writer)
+                await forget_dead_workers(store, writer)
+                async with Door() as door:
+                    yield App(
+                        settings=settings,
+                        store=store,
+                        writer=writer,
+                        worker=worker,
+                        gate=gate,
+                        door=door,
+                        redact=Redactor([*settings.secrets(), *(s.credential for s in sources.values())]),
+                        sources=sources,
+                        unusable=unusable,
+                        terms={name: terms_of(source, settings, target) for name, source in sources.items()},
+                        recovered=recovered,
+                    )
+            finally:
+                await writer.close()
+    finally:
+        store.close()
+
+
+def build_sources(
+    settings: Settings, names: list[str] | None, target: Target
+) -> tuple[dict[str, Source], dict[str, str]]:
+    """Return the chosen sources with their credentials, and why some of them cannot be asked."""
+    options = {"model": settings.claude_model}
+    sources, unusable = {}, {}
+    for name, kind in choose(names).items():
+        credential = credential_for(kind, settings, target)
+        sources[name] = kind(credential, options)
+        if kind.needs is not None and not credential:
+            unusable[name] = f"{kind.needs.variable} is not set"
+    return sources, unusable
+
+
+def credential_for(kind: type[Source], settings: Settings, target: Target) -> str:
+    """Return the credential a source is asked with. A real one is never sent to a sandbox."""
+    if kind.needs is None:
+        return ""
+    own = settings.credential(kind.needs.variable)
+    if target.sandbox_url is None:
+        return own
+    if not kind.needs.secret:
+        return _SANDBOX_AGENT
+    return own if own.startswith(_SANDBOX_CREDENTIALS) else f"{_SANDBOX_CREDENTIALS}{kind.name}"
+
+
+def terms_of(source: Source, settings: Settings, target: Target) -> Terms:
+    """Return where, how patiently and how fast a source is asked; a setting wins over the sandbox and the manifest."""
+    name = source.name
+    pace = settings.pace.get(name) or target.pace.get(name) or source.pace
+    timeout_s = settings.timeout_s.get(name) or target.timeout_s.get(name) or source.timeout_s
+    return Terms(_base_urls(source, settings, target), timeout_s, Pace(pace))
+
+
+def _base_urls(source: Source, settings: Settings, target: Target) -> dict[str, str]:
+    if target.sandbox_url is not None:
+        paths = source.sandbox or dict.fromkeys(source.hosts, f"/{source.name}")
+        return {host: f"{target.sandbox_url}{path}" for host, path in paths.items()}
+    if own := settings.base_urls.get(source.name):
+        own = own.rstrip("/")
+        return {host: f"{own}/{host}" if host else own for host in source.hosts}
+    return dict(source.hosts)

@@ -1,0 +1,1 @@
+"""From a batch of prospects to closed source results, through calls that are all in the ledger."""

@@ -1,0 +1,182 @@
+"""What someone asked for at once: its identity, its rows, and the prospects behind them.
+
+A file's batch is known by the file's digest and the options, so the same command again continues it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
+
+from sluiceway.outcome import as_json
+from sluiceway.pipeline.recover import new_id
+from sluiceway.prospect import Person, identity_key, merged
+from sluiceway.store.bulk import Insert
+from sluiceway.store.schema import batch_rows, batches, prospects
+
+PAGE = 200
+CHUNK = 250
+"""Input rows per transaction when a file is taken in: a few milliseconds each."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What identifies a batch, and how it is shown."""
+
+    tenant_id: str
+    name: str
+    digest: str
+    options: dict[str, Any]
+    trigger: str
+    refresh: bool
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A batch in the store. `rows` is `None` until all its rows were taken in."""
+
+    id: str
+    began_at: str
+    refresh: bool
+    continued: bool
+    rows: int | None
+
+
+class InputRow(msgspec.Struct, frozen=True):
+    """One row of a batch: its place, and the person in it."""
+
+    number: int
+    tenant_id: str
+    person: Person
+    external_id: str = ""
+
+
+def open_batch(connection: Connection, asked: Asked, now: str) -> Batch:
+    """Find the batch this asking continues, or make it.
+
+    A finished refresh is over: asking for it again is asking for a new one.
+    """
+    options = as_json(dict(sorted(asked.options.items())))
+    b = batches.c
+    same = and_(b.tenant_id == asked.tenant_id, b.digest == asked.digest, b.options == options)
+    last = connection.execute(select(batches).where(same).order_by(b.generation.desc()).limit(1)).first()
+    if last is not None and not (last.refresh and last.finished_at):
+        connection.execute(update(batches).where(b.id == last.id).values(finished_at=None))
+        return Batch(last.id, last.began_at or now, last.refresh, last.began_at is not None, last.rows)
+    batch_id = new_id()
+    values = {
+        "id": batch_id,
+        "tenant_id": asked.tenant_id,
+        "name": asked.name,
+        "digest": asked.digest,
+        "options": options,
+        "trigger": asked.trigger,
+        "refresh": asked.refresh,
+        "generation": last.generation + 1 if last is not None else 1,
+        "created_at": now,
+    }
+    connection.execute(insert(batches).values(values))
+    return Batch(batch_id, now, asked.refresh, False, None)
+
+
+_NEW_PROSPECTS = Insert(
+    prospects, ("id", "tenant_id", "identity_key", "person", "created_at"), key=("tenant_id", "identity_key")
+)
+_NEW_ROWS = Insert(batch_rows, ("batch_id", "number", "prospect_id"))
+
+
+def take_in(connection: Connection, batch_id: str, rows: Sequence[InputRow], now: str) -> None:
+    """Turn a chunk of rows into prospects; the same person, in whatever row or file, is one prospect.
+
+    A row may add facts about a prospect that is known already; it never replaces one.
+    """
+    keyed = [(row, (row.tenant_id, identity_key(row.person))) for row in rows]
+    first = {key: row for row, key in reversed(keyed)}
+    new = [(new_id(), *key, as_json(row.person), now) for key, row in sorted(first.items())]
+    _NEW_PROSPECTS.run(connection, new)
+    known = _known(connection, first)
+    _add_facts(connection, keyed, known)
+    _add_external_ids(connection, keyed, known)
+    _NEW_ROWS.run(connection, [(batch_id, row.number, known[key][0]) for row, key in keyed])
+
+
+def _known(connection: Connection, keys: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], tuple[str, str]]:
+    p = prospects.c
+    query = select(p.tenant_id, p.identity_key, p.id, p.person)
+    query = query.where(p.tenant_id.in_({key[0] for key in keys}), p.identity_key.in_({key[1] for key in keys}))
+    return {(row.tenant_id, row.identity_key): (row.id, row.person) for row in connection.execute(query)}
+
+
+def _add_facts(connection: Connection, keyed: Sequence[tuple[InputRow, Any]], known: Mapping[Any, Any]) -> None:
+    people: dict[Any, list[Person]] = {}
+    for row, key in keyed:
+        people.setdefault(key, [msgspec.json.decode(known[key][1], type=Person)]).append(row.person)
+    for key, said in people.items():
+        whole = as_json(merged(said))
+        if whole != known[key][1]:
+            connection.execute(update(prospects).where(prospects.c.id == known[key][0]).values(person=whole))
+
+
+def _add_external_ids(connection: Connection, keyed: Sequence[tuple[InputRow, Any]], known: Mapping[Any, Any]) -> None:
+    """Note the caller's own ids; one that another prospect of the tenant has already stays there."""
+    p = prospects.c
+    for row, key in keyed:
+        if row.external_id:
+            other = prospects.alias()
+            taken = exists().where(other.c.tenant_id == row.tenant_id, other.c.external_id == row.external_id)
+            free = and_(p.id == known[key][0], p.external_id.is_(None), ~taken)
+            connection.execute(update(prospects).where(free).values(external_id=row.external_id))
+
+
+def all_taken_in(connection: Connection, batch_id: str, *, rows: int, rejected: int) -> None:
+    """Note that every row of the batch is in the store."""
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(rows=rows, rejected=rejected))
+
+
+def begin_batch(connection: Connection, batch_id: str, now: str) -> None:
+    """Note when the batch first began to ask; a refresh buys again only what is older than this."""
+    unbegun = and_(batches.c.id == batch_id, batches.c.began_at.is_(None))
+    connection.execute(update(batches).where(unbegun).values(began_at=now))
+
+
+def finish_batch(connection: Connection, batch_id: str, now: str) -> None:
+    """Note that nothing of the batch is left to ask."""
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(finished_at=now))
+
+
+def withdraw(connection: Connection, batch_id: str) -> None:
+    """Take back a batch that never began, with the prospects that only it knows."""
+    began = connection.execute(select(batches.c.began_at).where(batches.c.id == batch_id)).scalar()
+    if began is not None:
+        return
+    mine = select(batch_rows.c.prospect_id).where(batch_rows.c.batch_id == batch_id)
+    others = exists().where(batch_rows.c.prospect_id == prospects.c.id, batch_rows.c.batch_id != batch_id)
+    untouched = and_(prospects.c.id.in_(mine), ~others, prospects.c.last_run_id.is_(None))
+    connection.execute(delete(prospects).where(untouched))
+    connection.execute(delete(batch_rows).where(batch_rows.c.batch_id == batch_id))
+    connection.execute(delete(batches).where(batches.c.id == batch_id))
+
+
+def prospect_pages(connect: Any, batch_id: str, size: int = PAGE) -> Iterator[list[str]]:
+    """Yield the batch's distinct prospects in the order of their first rows, a page at a time."""
+    after = -1
+    r, earlier = batch_rows.c, batch_rows.alias()
+    seen = exists().where(
+        earlier.c.batch_id == batch_id, earlier.c.prospect_id == r.prospect_id, earlier.c.number < r.number
+    )
+    while True:
+        query = select(r.number, r.prospect_id).where(r.batch_id == batch_id, r.number > after, ~seen)
+        with connect() as connection:
+            page = connection.execute(query.order_by(r.number).limit(size)).all()
+        if not page:
+            return
+        after = page[-1].number
+        yield [row.prospect_id for row in page]
+
+
+def count_prospects(connection: Connection, batch_id: str) -> int:
+    """Return how many distinct prospects the batch has."""
+    distinct = func.count(batch_rows.c.prospect_id.distinct())
+    count: int = connection.execute(select(distinct).where(batch_rows.c.batch_id == batch_id)).scalar_one()
+    return count

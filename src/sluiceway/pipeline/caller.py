@@ -1,0 +1,307 @@
+"""One request, accountably: admit, begin (durable), call, and finish; and what may follow an answer that did not help.
+
+A retry is a new attempt. It is made only when the last one is known to have cost nothing, except that one request
+per prospect, source and freshness window may follow one whose charge is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from sluiceway.crash import crash_point
+from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged, Redactor, describe
+from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
+from sluiceway.pipeline.gate import Gate, Held
+from sluiceway.pipeline.recover import new_id, utc_day
+from sluiceway.settings import OnUnknown
+from sluiceway.sources._contract import Reading, Request, Response, Retry, Source, Subject, understand
+from sluiceway.sources._http import Door
+from sluiceway.store.engine import Clock
+from sluiceway.store.writer import Writer
+from sluiceway.usage.counter import PLATFORM
+from sluiceway.usage.ledger import Answer, Attempt, Begin, Finish, Op
+from sluiceway.usage.pace import Pace
+
+MOST_ATTEMPTS = 3
+BUDGET_S = 60.0
+"""Seconds a source may spend on calls and waits between them; waiting for its turn is not counted."""
+
+MOST_UNKNOWNS = {OnUnknown.ASK_ONCE: 2, OnUnknown.LEAVE: 1}
+"""Paid requests of unknown charge after which a prospect's source is not asked again in its freshness window."""
+
+
+class Behalf(msgspec.Struct, frozen=True):
+    """For whom requests are sent; all `None` for a shared document."""
+
+    trigger: str
+    tenant_id: str | None = None
+    batch_id: str | None = None
+    prospect_id: str | None = None
+    source_result_id: str | None = None
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """How one source is asked: where, how long an answer may take, and how fast."""
+
+    base_urls: Mapping[str, str]
+    timeout_s: float
+    pace: Pace
+
+
+class Budget:
+    """What one source may still spend on one prospect: seconds, and requests of unknown charge."""
+
+    def __init__(self, unknowns: int, seconds: float = BUDGET_S) -> None:
+        self.unknowns = unknowns
+        self.left_s = seconds
+
+    def spend(self, seconds: float) -> None:
+        """Take time that a call or a wait used."""
+        self.left_s -= seconds
+
+
+class Obtained(msgspec.Struct, frozen=True):
+    """The last reading a request led to, and its attempt's finish, not yet written so that a closing can join it."""
+
+    reading: Reading
+    finish: Finish
+    etag: str | None = None
+    retry_at: str | None = None
+
+
+class Caller:
+    """Sends requests and keeps the ledger of them."""
+
+    def __init__(
+        self,
+        *,
+        writer: Writer[Op],
+        door: Door,
+        gate: Gate,
+        clock: Clock,
+        worker_id: str,
+        redact: Redactor,
+        terms: Mapping[str, Terms],
+        on_unknown: OnUnknown,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._writer = writer
+        self._door = door
+        self._gate = gate
+        self._clock = clock
+        self._worker_id = worker_id
+        self._redact = redact
+        self._terms = terms
+        self._most_unknowns = MOST_UNKNOWNS[on_unknown]
+        self._jitter = jitter
+
+    def begin_now(self, source: Source, request: Request, behalf: Behalf) -> Attempt | None:
+        """Admit a request if its turn is now; the attempt must become durable before `obtain` is given it."""
+        if self._gate.is_open(source.provider) and self._terms[source.name].pace.take_now():
+            return self._stamp(source, request, behalf)
+        return None
+
+    async def begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
+        """Wait for a request's turn and make its attempt durable. Raises `Held` when it may not be sent."""
+        self._gate.check(source.provider)
+        if not await self._terms[source.name].pace.take(self._gate.draining):
+            raise Held("stopped before it was asked")
+        self._gate.check(source.provider)
+        attempt = self._stamp(source, request, behalf)
+        await self._writer.put(Begin(attempt))
+        return attempt
+
+    def _stamp(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
+        now = self._clock.now()
+        day, hour = utc_day(now)
+        return Attempt(
+            day=day,
+            id=new_id(),
+            hour=hour,
+            provider=source.provider,
+            source=source.name,
+            endpoint=request.endpoint,
+            request_key=request.key(source.provider),
+            credential_id=PLATFORM,
+            worker_id=self._worker_id,
+            trigger=behalf.trigger,
+            tenant_id=behalf.tenant_id,
+            batch_id=behalf.batch_id,
+            prospect_id=behalf.prospect_id,
+            source_result_id=behalf.source_result_id,
+            begun_at=timestamp(now),
+            deadline_at=timestamp(now + timedelta(seconds=self._terms[source.name].timeout_s)),
+        )
+
+    async def obtain(
+        self,
+        source: Source,
+        subject: Subject,
+        request: Request,
+        behalf: Behalf,
+        budget: Budget,
+        begun: Attempt | None = None,
+    ) -> Obtained:
+        """Send a request until it has led somewhere: an answer, or a refusal after which it may not be sent again.
+
+        Raises `Held` when the gate closes before an attempt.
+        """
+        tries = 0
+        while True:
+            attempt = begun or await self.begin(source, request, behalf)
+            begun = None
+            reading, finish, etag = await self._send(source, subject, request, attempt, budget)
+            tries += 1
+            if finish.charge.kind is ChargeKind.NOT_SENT and await self._was_offline(source, request, finish):
+                tries -= 1
+                continue
+            wait = self._wait_before_retry(source, request, reading, tries, budget)
+            if wait is None:
+                return Obtained(reading, finish, etag, self._retry_at(source, reading))
+            self._writer.post(finish)
+            crash_point("retry.before")
+            await self._pause(wait, budget)
+
+    async def _send(
+        self, source: Source, subject: Subject, request: Request, attempt: Attempt, budget: Budget
+    ) -> tuple[Reading, Finish, str | None]:
+        terms = self._terms[source.name]
+        started = time.monotonic()
+        crash_point("call.sending")
+        response, failure = None, None
+        try:
+            url = terms.base_urls[request.host]
+            response = await self._door.send(source, request, url, min(terms.timeout_s, max(budget.left_s, 1.0)))
+        except Exception as error:
+            failure = error
+        crash_point("call.answered")
+        took = time.monotonic() - started
+        budget.spend(took)
+        reading = understand(source, subject, request, response) if response else _unanswered(failure)
+        if response is not None:
+            self._gate.answered()
+        if reading.error is not None:
+            reading = msgspec.structs.replace(reading, error=describe(reading.error, self._redact))
+        etag = response.headers.get("etag") if response else None
+        return reading, self._finish(request, attempt, reading, response, took), etag
+
+    def _finish(
+        self, request: Request, attempt: Attempt, reading: Reading, response: Response | None, took: float
+    ) -> Finish:
+        return Finish(
+            day=attempt.day,
+            id=attempt.id,
+            at=timestamp(self._clock.now()),
+            result=reading.status.value,
+            charge=reading.charge,
+            http_status=response.status if response else None,
+            latency_us=int(took * 1e6),
+            request_id=reading.request_id,
+            error=reading.error,
+            answer=_answer(attempt, reading) if not request.shared else None,
+        )
+
+    async def _was_offline(self, source: Source, request: Request, finish: Finish) -> bool:
+        """Wait out a lost network, if that is why the request never left; such an attempt is not a try."""
+        if not self._gate.is_offline(time.monotonic() - (finish.latency_us or 0) / 1e6):
+            return False
+        self._writer.post(finish)
+        await self._gate.wait_online(self._terms[source.name].base_urls[request.host])
+        return True
+
+    def _wait_before_retry(
+        self, source: Source, request: Request, reading: Reading, tries: int, budget: Budget
+    ) -> float | None:
+        """Return the seconds to wait before asking again, or `None` when the last word is spoken."""
+        match reading.charge.kind:
+            case ChargeKind.BILLED:
+                return None
+            case ChargeKind.UNKNOWN if request.price.paid:
+                budget.unknowns += 1
+                again = budget.unknowns < self._most_unknowns
+            case ChargeKind.UNKNOWN:
+                again = True
+            case _:
+                again = reading.retry is Retry.BACKOFF
+        if reading.retry is Retry.STOP:
+            self._stop(source, reading)
+        if not again or tries >= MOST_ATTEMPTS:
+            return None
+        return self._fitting_wait(source, reading, tries, budget)
+
+    def _stop(self, source: Source, reading: Reading) -> None:
+        if reading.retry_after is None:
+            self._gate.stop(source.provider, _mend(source, reading))
+        else:
+            until = self._clock.now() + timedelta(seconds=reading.retry_after)
+            self._gate.stop(source.provider, _rest(source, until), until)
+
+    def _fitting_wait(self, source: Source, reading: Reading, tries: int, budget: Budget) -> float | None:
+        asked = reading.retry_after
+        wait = asked if asked is not None else 0.25 * 2**tries * (0.5 + self._jitter())
+        if wait < budget.left_s:
+            if asked is not None:
+                self._terms[source.name].pace.push_back(asked)
+            return wait
+        return None
+
+    def _retry_at(self, source: Source, reading: Reading) -> str | None:
+        """Return when a rate-limited source may be asked again; until then nobody asks it."""
+        if reading.status is not Status.RATE_LIMITED or reading.retry_after is None:
+            return None
+        until = self._clock.now() + timedelta(seconds=reading.retry_after)
+        if reading.retry_after >= BUDGET_S:
+            self._gate.stop(source.provider, _rest(source, until), until)
+        return timestamp(until)
+
+    async def _pause(self, seconds: float, budget: Budget) -> None:
+        """Wait between attempts; the end of the work cuts it short."""
+        budget.spend(seconds)
+        if await _set_within(self._gate.draining, seconds):
+            raise Held("stopped between two attempts")
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _unanswered(failure: Exception | None) -> Reading:
+    """Read the lack of an answer: whether the request can have been billed is all that matters."""
+    match failure:
+        case NotSent():
+            return Reading(Status.FAILED, NOT_SENT, str(failure), retry=Retry.BACKOFF)
+        case CallTimedOut():
+            return Reading(Status.TIMED_OUT, UNKNOWN_CHARGE, str(failure))
+        case LostAnswer() | ProviderChanged():
+            return Reading(Status.FAILED, UNKNOWN_CHARGE, str(failure))
+        case _:
+            return Reading(Status.FAILED, UNKNOWN_CHARGE, f"{type(failure).__name__}: {failure}")
+
+
+def _answer(attempt: Attempt, reading: Reading) -> Answer | None:
+    """Keep what an answer about a person said if it was counted, or proved that there is nothing."""
+    counted = reading.charge.kind is ChargeKind.BILLED or reading.status is Status.NO_DATA
+    if not counted or attempt.tenant_id is None or attempt.prospect_id is None:
+        return None
+    return Answer(attempt.tenant_id, attempt.prospect_id, attempt.source, attempt.request_key, as_json(reading))
+
+
+def _mend(source: Source, reading: Reading) -> str:
+    """Say in one line what to mend so that a provider may be asked again."""
+    where = f" ({source.needs.variable})" if source.needs else ""
+    what = "its credits are used up" if reading.status is Status.QUOTA_EXCEEDED else f"it refused the credential{where}"
+    return f"{source.title} is not asked any more: {what}. It said: {reading.error}"
+
+
+def _rest(source: Source, until: datetime) -> str:
+    return f"{source.title} asked for a pause until {until:%H:%M:%S} UTC"

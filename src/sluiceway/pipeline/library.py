@@ -1,0 +1,111 @@
+"""Documents that are about nobody in particular: fetched once, kept in the store, shared by everyone.
+
+Several prospects that need the same document at the same moment wait for one fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import select
+
+from sluiceway.crash import crash_point
+from sluiceway.outcome import BOUGHT, ChargeKind, as_json, parse_timestamp
+from sluiceway.pipeline.caller import Behalf, Budget, Caller, Obtained
+from sluiceway.sources._contract import Reading, Request, Source, Subject
+from sluiceway.store.engine import Store
+from sluiceway.store.schema import documents
+from sluiceway.store.writer import Writer
+from sluiceway.usage.ledger import Document, Op
+
+_REMEMBERED = 2000
+_NOT_MODIFIED = 304
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A document we hold, and since when."""
+
+    reading: Reading
+    etag: str | None
+    fetched_at: datetime
+
+
+class Library:
+    """Get shared documents through memory, the store, and (last) the provider."""
+
+    def __init__(self, *, store: Store, writer: Writer[Op], caller: Caller, trigger: str) -> None:
+        self._store = store
+        self._writer = writer
+        self._caller = caller
+        self._behalf = Behalf(trigger)
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._fetching: dict[str, asyncio.Task[Reading]] = {}
+
+    async def get(self, source: Source, subject: Subject, request: Request) -> Reading:
+        """Return a document's reading, or the reading of why it could not be had. May raise `Held`."""
+        key = request.key(source.provider)
+        kept = self._kept.get(key)
+        if kept and self._is_fresh(kept, request):
+            return kept.reading
+        if key not in self._fetching:
+            fetch = asyncio.create_task(self._look_up(key, source, subject, request))
+            self._fetching[key] = fetch
+            fetch.add_done_callback(lambda _: self._fetching.pop(key, None))
+        return await asyncio.shield(self._fetching[key])
+
+    async def _look_up(self, key: str, source: Source, subject: Subject, request: Request) -> Reading:
+        kept = self._kept.get(key) or self._stored(key)
+        if kept and self._is_fresh(kept, request):
+            self._remember(key, kept)
+            return kept.reading
+        return await self._fetch(key, source, subject, request, kept)
+
+    async def _fetch(
+        self, key: str, source: Source, subject: Subject, request: Request, kept: Kept | None
+    ) -> Reading:
+        asked = request
+        if kept and kept.etag:
+            asked = msgspec.structs.replace(request, headers={**request.headers, "if-none-match": kept.etag})
+        obtained = await self._caller.obtain(source, subject, asked, self._behalf, Budget(unknowns=0))
+        reading = await self._keep(key, source, obtained, kept)
+        crash_point("document.stored")
+        return reading
+
+    async def _keep(self, key: str, source: Source, obtained: Obtained, kept: Kept | None) -> Reading:
+        """Store what was fetched; an old copy is better than a failure to get a new one."""
+        finish, reading = obtained.finish, obtained.reading
+        now = self._store.clock.now()
+        if finish.http_status == _NOT_MODIFIED and kept:
+            document = Document(key, source.provider, kept.etag, None)
+            self._remember(key, Kept(kept.reading, kept.etag, now))
+        elif reading.status in BOUGHT and reading.charge.kind is not ChargeKind.UNKNOWN:
+            document = Document(key, source.provider, obtained.etag, as_json(reading))
+            self._remember(key, Kept(reading, obtained.etag, now))
+        else:
+            await self._writer.put(finish)
+            return kept.reading if kept else reading
+        await self._writer.put(msgspec.structs.replace(finish, document=document))
+        return self._kept[key].reading
+
+    def _stored(self, key: str) -> Kept | None:
+        d = documents.c
+        with self._store.read() as connection:
+            row = connection.execute(select(d.reading, d.etag, d.fetched_at).where(d.request_key == key)).first()
+        fetched_at = parse_timestamp(row.fetched_at) if row else None
+        if row is None or fetched_at is None:
+            return None
+        return Kept(msgspec.json.decode(row.reading, type=Reading), row.etag, fetched_at)
+
+    def _is_fresh(self, kept: Kept, request: Request) -> bool:
+        if request.fresh_for is None:
+            return True
+        return self._store.clock.now() - kept.fetched_at < timedelta(seconds=request.fresh_for)
+
+    def _remember(self, key: str, kept: Kept) -> None:
+        self._kept[key] = kept
+        self._kept.move_to_end(key)
+        if len(self._kept) > _REMEMBERED:
+            self._kept.popitem(last=False)

@@ -1,0 +1,142 @@
+"""Who this process is, and what becomes of the calls of one that died.
+
+A worker holds a file lock for as long as it lives; the operating system frees it however the worker ends. An open
+attempt is declared `unknown` when its worker's lock is free, or when its deadline has long passed, whatever else
+seems to be alive.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import uuid_utils
+from filelock import FileLock, Timeout
+from sqlalchemy import delete, insert, select
+
+from sluiceway.crash import crash_point
+from sluiceway.outcome import UNKNOWN_CHARGE, timestamp
+from sluiceway.store.engine import Store
+from sluiceway.store.schema import attempts, runs, workers
+from sluiceway.store.writer import Writer
+from sluiceway.usage.ledger import Finish, Op, Task
+
+GRACE = timedelta(seconds=10)
+"""How long after its deadline an open attempt may still be finished by a worker that seems alive."""
+
+
+def new_id() -> str:
+    """Return a new identifier that sorts by time."""
+    return uuid_utils.uuid7().hex
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """This process, as the ledger knows it."""
+
+    id: str
+    lock_path: str
+
+
+@contextmanager
+def working(store: Store) -> Iterator[Worker]:
+    """Be a worker: hold a lock that says so until the end of the block or of the process."""
+    identity = new_id()
+    path = store.state / f"{identity}.lock"
+    with FileLock(path):
+        yield Worker(identity, str(path))
+    path.unlink(missing_ok=True)
+
+
+async def register(worker: Worker, store: Store, writer: Writer[Op]) -> None:
+    """Enter this worker into the store, so that others can tell whether it lives."""
+    row = {
+        "id": worker.id,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "lock_path": worker.lock_path,
+        "started_at": timestamp(store.clock.now()),
+    }
+    await writer.put(Task(lambda connection: connection.execute(insert(workers).values(row)) and None))
+
+
+async def recover(store: Store, writer: Writer[Op]) -> int:
+    """Declare `unknown` every open attempt that nobody can finish any more; returns how many there were."""
+    lost = _lost_attempts(store)
+    for finish in lost:
+        writer.post(finish)
+    if lost:
+        await writer.flush()
+        crash_point("recover.declared")
+    return len(lost)
+
+
+def _lost_attempts(store: Store) -> list[Finish]:
+    now = store.clock.now()
+    with store.read() as connection:
+        a = attempts.c
+        query = select(a.day, a.id, a.worker_id, a.deadline_at).where(a.finished_at.is_(None))
+        open_attempts = connection.execute(query).all()
+        places = {row.id: (row.lock_path, row.host) for row in connection.execute(select(workers))}
+    dead = {row.worker_id: _is_dead(*places.get(row.worker_id, (None, None))) for row in open_attempts}
+    overdue = timestamp(now - GRACE)
+    return [
+        Finish(day, attempt_id, timestamp(now), "unknown", UNKNOWN_CHARGE, error=_reason(dead[worker_id]))
+        for day, attempt_id, worker_id, deadline_at in open_attempts
+        if dead[worker_id] or deadline_at < overdue
+    ]
+
+
+def _reason(dead: bool) -> str:
+    return "its worker ended before the answer came" if dead else "its deadline passed and no worker finished it"
+
+
+def is_alive(store: Store, worker_id: str) -> bool:
+    """Tell whether a worker still holds its lock, as far as this machine can see."""
+    with store.read() as connection:
+        row = connection.execute(select(workers.c.lock_path, workers.c.host).where(workers.c.id == worker_id)).first()
+    return row is not None and not _is_dead(row.lock_path, row.host)
+
+
+def _is_dead(lock_path: str | None, host: str | None) -> bool:
+    """Prove a worker dead by taking its lock. One on another machine cannot be proven dead from here."""
+    if lock_path is None:
+        return True
+    if host != socket.gethostname():
+        return False
+    if not Path(lock_path).exists():
+        return True
+    try:
+        with FileLock(lock_path, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+async def forget_dead_workers(store: Store, writer: Writer[Op]) -> None:
+    """Drop workers that are dead and hold nothing, with their lock files."""
+    with store.read() as connection:
+        holding = select(attempts.c.worker_id).where(attempts.c.finished_at.is_(None))
+        waiting = select(runs.c.worker_id).where(runs.c.closed_at.is_(None))
+        query = select(workers).where(workers.c.id.not_in(holding), workers.c.id.not_in(waiting))
+        idle = connection.execute(query).all()
+    dead = [row for row in idle if _is_dead(row.lock_path, row.host)]
+    if dead:
+        statement = delete(workers).where(workers.c.id.in_([row.id for row in dead]))
+        await writer.put(Task(lambda connection: connection.execute(statement) and None))
+    _remove_locks([row.lock_path for row in dead])
+
+
+def _remove_locks(paths: Iterable[str]) -> None:
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+
+
+def utc_day(moment: datetime) -> tuple[str, int]:
+    """Return the UTC day and hour that an attempt admitted at this moment belongs to."""
+    moment = moment.astimezone(UTC)
+    return moment.date().isoformat(), moment.hour

@@ -1,0 +1,434 @@
+"""One prospect, top to bottom: plan, open the run, ask the first sources at once, ask the last, close.
+
+What the ledger already holds is never asked again, so a prospect whose run was cut short is simply enriched again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from sluiceway.crash import crash_point
+from sluiceway.errors import Redactor, describe
+from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses, timestamp
+from sluiceway.pipeline.caller import Behalf, Budget, Caller
+from sluiceway.pipeline.gate import Gate, Held
+from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
+from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.recover import new_id
+from sluiceway.prospect import Match, Want, held_key, hold
+from sluiceway.sources._contract import Reading, Request, Skip, Source, Subject
+from sluiceway.store.engine import Clock
+from sluiceway.store.writer import Writer
+from sluiceway.usage.ledger import (
+    Attempt,
+    Close,
+    CloseResult,
+    CloseRun,
+    Finish,
+    Hold,
+    Op,
+    OpenRun,
+    ResultRow,
+    RunRow,
+    TakeOver,
+)
+
+Asking = Generator[Request, Reading, Reading | Skip]
+
+
+class Ended(StrEnum):
+    """How `enrich` or `resume` left a prospect.
+
+    `HELD`: everything was held already. `WAITING`: a source waits, and the run stays open. `ELSEWHERE`: another
+    worker has the prospect's open run.
+    """
+
+    CLOSED = "closed"
+    HELD = "held"
+    WAITING = "waiting"
+    ELSEWHERE = "elsewhere"
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a batch asks for, and how often a request of unknown charge may be followed by another."""
+
+    batch_id: str | None
+    trigger: str
+    want: tuple[Want, ...]
+    most_unknowns: int
+
+
+class Plan(msgspec.Struct):
+    """What will be done about one source: a request to send first, or (`request` is `None`) a status to close with."""
+
+    source: Source
+    status: Status
+    subject: Subject | None = None
+    subject_key: str = ""
+    error: str | None = None
+    cached_from: str | None = None
+    asking: Asking | None = None
+    request: Request | None = None
+    begun: Attempt | None = None
+    result_id: str = ""
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """A closed source result, as the rest of the run sees it."""
+
+    source: str
+    status: str
+    fields: dict[str, list[Any]] = {}
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A reading a source is given, and where it came from: a call just made, or the ledger."""
+
+    reading: Reading
+    finish: Finish | None = None
+    answered: Answered | None = None
+    retry_at: str | None = None
+
+
+class Enricher:
+    """Enriches the prospects of one batch. `tell` is given every closing (source, status) as it happens."""
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Source],
+        unusable: Mapping[str, str],
+        order: Order,
+        writer: Writer[Op],
+        caller: Caller,
+        library: Library,
+        gate: Gate,
+        clock: Clock,
+        worker_id: str,
+        redact: Redactor,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._sources = sources
+        self._unusable = unusable
+        self._order = order
+        self._writer = writer
+        self._caller = caller
+        self._library = library
+        self._gate = gate
+        self._clock = clock
+        self._worker_id = worker_id
+        self._redact = redact
+        self._tell = tell
+
+    async def enrich(self, history: History) -> Ended:
+        """Enrich a prospect that has no open run."""
+        plans = self._plan_all(history)
+        if not any(plan.request for plan in plans):
+            return await self._record_as_held(history, plans)
+        run_id = await self._open(history, plans)
+        if run_id is None:
+            return Ended.ELSEWHERE
+        crash_point("run.opened")
+        return await self._carry(history, run_id, plans, [])
+
+    async def resume(self, history: History, standing: Standing) -> Ended:
+        """Go on with a run that an earlier worker, or this one, left open."""
+        mine = standing.worker_id == self._worker_id
+        if not mine and not await self._writer.put(TakeOver(standing.run_id, self._worker_id, standing.worker_id)):
+            return Ended.ELSEWHERE
+        done = [Closed(result.source, result.status) for result in standing.results if result.status not in OPEN]
+        plans = []
+        for result in standing.results:
+            if result.status in OPEN:
+                plan = self._plan_open(result.source, history)
+                if plan is None:
+                    done.append(self._cancel(history, result.id, result.source))
+                else:
+                    plan.result_id = result.id
+                    plans.append(plan)
+        for plan in plans:
+            if plan.request is None and plan.status is not Status.PENDING:
+                self._close_as_planned(history, plan)
+        return await self._carry(history, standing.run_id, plans, done)
+
+    # Planning: nothing is sent.
+
+    def _plan_all(self, history: History) -> list[Plan]:
+        """Plan every source; the last ones can be planned only when nothing needs to be asked before them."""
+        plans = [self._plan(source, history) for source in self._sources.values() if not source.after_others]
+        last = [source for source in self._sources.values() if source.after_others]
+        if any(plan.request for plan in plans):
+            return plans + [Plan(source, Status.PENDING) for source in last]
+        findings = _findings(history, map(_as_closed, plans))
+        return plans + [self._plan(source, history, findings) for source in last]
+
+    def _plan_open(self, name: str, history: History) -> Plan | None:
+        """Plan a source whose result is open; `None` for one this batch does not ask."""
+        source = self._sources.get(name)
+        if source is None:
+            return None
+        return Plan(source, Status.PENDING) if source.after_others else self._plan(source, history)
+
+    def _plan(self, source: Source, history: History, findings: Mapping[str, Any] | None = None) -> Plan:
+        subject = Subject(history.prospect.person, self._order.want, self._clock.now().date(), findings or {})
+        plan = Plan(source, Status.RUNNING, subject, source.subject_key(subject))
+        if bought := fresh_purchase(history, source.name, plan.subject_key):
+            plan.status, plan.cached_from = Status.CACHED, bought.source_result_id
+        elif reason := self._unusable.get(source.name):
+            plan.status, plan.error = Status.SKIPPED, reason
+        else:
+            plan.asking = source.ask(subject)
+            self._plan_first_step(plan, _advance(plan.asking, None), history)
+        return plan
+
+    def _plan_first_step(self, plan: Plan, step: Request | Reading | Skip, history: History) -> None:
+        if isinstance(step, Skip):
+            plan.status, plan.error = Status.SKIPPED, step.reason
+        elif isinstance(step, Reading):
+            plan.status, plan.error = step.status, step.error
+        elif bought := _purchase_behind(history, plan.source.name, step.key(plan.source.provider)):
+            plan.status, plan.cached_from = Status.CACHED, bought
+        elif self._asked_too_often(plan.source, step, history):
+            plan.status = Status.UNKNOWN
+            plan.error = "asked before without a clear answer; asking again might pay a second time"
+        else:
+            plan.request = step
+
+    def _asked_too_often(self, source: Source, request: Request, history: History) -> bool:
+        if not request.price.paid or request.key(source.provider) in history.answered:
+            return False
+        return history.unknowns.get(source.name, 0) >= self._order.most_unknowns
+
+    # Opening.
+
+    async def _record_as_held(self, history: History, plans: list[Plan]) -> Ended:
+        """Record a run that needs no request, unless this batch has recorded one before."""
+        if history.closed_in_batch:
+            return Ended.HELD
+        now = timestamp(self._clock.now())
+        status = self._standing_after(history, map(_as_closed, plans))
+        run = self._run_row(history, now, closed_at=now, status=status)
+        rows = tuple(self._result_row(run, plan) for plan in plans)
+        if not await self._writer.put(OpenRun(run, history.last_run_id, rows)):
+            return Ended.ELSEWHERE
+        for plan in plans:
+            self._tell(plan.source.name, plan.status)
+        return Ended.HELD
+
+    async def _open(self, history: History, plans: list[Plan]) -> str | None:
+        """Open a run, with every attempt whose turn is now; `None` if somebody else has an open one."""
+        run = self._run_row(history, timestamp(self._clock.now()), closed_at=None, status="running")
+        rows = tuple(self._result_row(run, plan) for plan in plans)
+        for plan in plans:
+            plan.begun = self._begin_now(history, plan)
+        begins = tuple(plan.begun for plan in plans if plan.begun)
+        if not await self._writer.put(OpenRun(run, history.last_run_id, rows, begins)):
+            return None
+        for plan in plans:
+            if plan.request is None and plan.status is not Status.PENDING:
+                self._tell(plan.source.name, plan.status)
+        return run.id
+
+    def _begin_now(self, history: History, plan: Plan) -> Attempt | None:
+        request = plan.request
+        if request is None or request.shared or request.key(plan.source.provider) in history.answered:
+            return None
+        return self._caller.begin_now(plan.source, request, self._behalf(history, plan))
+
+    def _run_row(self, history: History, now: str, *, closed_at: str | None, status: str) -> RunRow:
+        prospect = history.prospect
+        return RunRow(
+            id=new_id(),
+            tenant_id=prospect.tenant_id,
+            prospect_id=prospect.id,
+            batch_id=self._order.batch_id,
+            trigger=self._order.trigger,
+            worker_id=self._worker_id,
+            opened_at=now,
+            closed_at=closed_at,
+            status=status,
+        )
+
+    def _result_row(self, run: RunRow, plan: Plan) -> ResultRow:
+        """Give a plan its source result: open, or closed from the start when nothing has to be asked."""
+        plan.result_id = new_id()
+        return ResultRow(
+            id=plan.result_id,
+            tenant_id=run.tenant_id,
+            run_id=run.id,
+            prospect_id=run.prospect_id,
+            source=plan.source.name,
+            subject_key=plan.subject_key,
+            status=plan.status.value,
+            error=plan.error,
+            cached_from=plan.cached_from,
+            opened_at=run.opened_at,
+            closed_at=None if plan.status in OPEN else run.opened_at,
+        )
+
+    # Asking.
+
+    async def _carry(self, history: History, run_id: str, plans: Sequence[Plan], done: list[Closed]) -> Ended:
+        """Ask what was planned, then the last sources on what was found; close the run unless something waits."""
+        done = done + [_as_closed(plan) for plan in plans if plan.status not in OPEN]
+        asked = await asyncio.gather(*(self._ask(history, plan) for plan in plans if plan.request))
+        if None in asked:
+            return Ended.WAITING
+        done += [closed for closed in asked if closed]
+        for pending in plans:
+            if pending.status is Status.PENDING:
+                crash_point("last.asked")
+                closed = await self._ask_last(history, pending, done)
+                if closed is None:
+                    return Ended.WAITING
+                done.append(closed)
+        self._writer.post(self._end_of(history, run_id, done))
+        crash_point("run.closed")
+        return Ended.CLOSED
+
+    async def _ask_last(self, history: History, pending: Plan, done: Sequence[Closed]) -> Closed | None:
+        plan = self._plan(pending.source, history, _findings(history, done))
+        plan.result_id = pending.result_id
+        return await self._ask(history, plan) if plan.request else self._close_as_planned(history, plan)
+
+    async def _ask(self, history: History, plan: Plan) -> Closed | None:
+        """Ask one source to the end and close its result; `None` when it has to wait."""
+        try:
+            return await self._converse(history, plan)
+        except Held as held:
+            self._writer.post(Hold(plan.result_id, str(held)))
+            self._tell(plan.source.name, Status.WAITING)
+            return None
+        except Exception as error:
+            failed = Close(plan.result_id, history.prospect.id, plan.source.name, Status.FAILED, self._now())
+            return self._close(msgspec.structs.replace(failed, error=describe(error, self._redact)), None)
+
+    async def _converse(self, history: History, plan: Plan) -> Closed:
+        """Answer a source's requests one by one until it has its last word."""
+        assert plan.asking is not None  # noqa: S101 - a plan with a request has the generator it came from
+        budget = Budget(history.unknowns.get(plan.source.name, 0))
+        step: Request | Reading | Skip | None = plan.request
+        while True:
+            assert isinstance(step, Request)  # noqa: S101 - the loop ends at the first step that is not one
+            word = await self._word(history, plan, step, budget)
+            step = _advance(plan.asking, word.reading)
+            if not isinstance(step, Request):
+                return self._close(self._closing(history, plan, step, word), word.finish)
+            if word.finish:
+                self._writer.post(word.finish)
+
+    async def _word(self, history: History, plan: Plan, request: Request, budget: Budget) -> Word:
+        """Get the reading of one request's answer: from the ledger, from the shared documents, or by a call."""
+        if answered := history.answered.get(request.key(plan.source.provider)):
+            return Word(answered.reading, answered=answered)
+        assert plan.subject is not None  # noqa: S101 - set wherever a request is planned
+        if request.shared:
+            return Word(await self._library.get(plan.source, plan.subject, request))
+        begun, plan.begun = plan.begun, None
+        behalf = self._behalf(history, plan)
+        obtained = await self._caller.obtain(plan.source, plan.subject, request, behalf, budget, begun)
+        return Word(obtained.reading, finish=obtained.finish, retry_at=obtained.retry_at)
+
+    def _behalf(self, history: History, plan: Plan) -> Behalf:
+        prospect = history.prospect
+        return Behalf(self._order.trigger, prospect.tenant_id, self._order.batch_id, prospect.id, plan.result_id)
+
+    # Closing.
+
+    def _closing(self, history: History, plan: Plan, last: Reading | Skip, word: Word) -> Close:
+        at = word.finish.at if word.finish else word.answered.at if word.answered else self._now()
+        attempt_id = word.finish.id if word.finish else word.answered.attempt_id if word.answered else None
+        close = Close(
+            source_result_id=plan.result_id,
+            prospect_id=history.prospect.id,
+            source=plan.source.name,
+            status=last.status.value if isinstance(last, Reading) else Status.SKIPPED,
+            at=at,
+            error=last.reason if isinstance(last, Skip) else last.error and describe(last.error, self._redact),
+            attempt_id=attempt_id,
+            retry_at=word.retry_at,
+            subject_key=plan.subject_key,
+        )
+        if isinstance(last, Skip) or last.status is not Status.COMPLETE or last.match is Match.WEAK:
+            return close
+        held = {held_key(found.field, plan.source.name): hold(found, at, attempt_id) for found in last.found}
+        return msgspec.structs.replace(close, fields=held)
+
+    def _close(self, close: Close, finish: Finish | None) -> Closed:
+        """Hand a closing to the writer, in one transaction with the finish of the call that led to it."""
+        if finish:
+            self._writer.post(msgspec.structs.replace(finish, close=close))
+        else:
+            self._writer.post(CloseResult(close))
+        crash_point("finish.queued")
+        self._tell(close.source, close.status)
+        return Closed(close.source, close.status, close.fields)
+
+    def _close_as_planned(self, history: History, plan: Plan) -> Closed:
+        close = Close(
+            source_result_id=plan.result_id,
+            prospect_id=history.prospect.id,
+            source=plan.source.name,
+            status=plan.status.value,
+            at=self._now(),
+            error=plan.error,
+            cached_from=plan.cached_from,
+            subject_key=plan.subject_key,
+        )
+        return self._close(close, None)
+
+    def _cancel(self, history: History, result_id: str, source: str) -> Closed:
+        close = Close(result_id, history.prospect.id, source, Status.CANCELLED, self._now())
+        return self._close(msgspec.structs.replace(close, error="a later batch did not ask for this source"), None)
+
+    def _end_of(self, history: History, run_id: str, done: Iterable[Closed]) -> CloseRun:
+        return CloseRun(run_id, history.prospect.id, self._now(), self._standing_after(history, done))
+
+    def _standing_after(self, history: History, done: Iterable[Closed]) -> str:
+        """Derive the prospect's one-word status from what is stored and what this run closed."""
+        statuses = {source: status.status for source, status in read_statuses(history.statuses).items()}
+        statuses |= {closed.source: closed.status for closed in done if closed.status != Status.CACHED}
+        return enrichment_status(statuses.values())
+
+    def _now(self) -> str:
+        return timestamp(self._clock.now())
+
+
+def _advance(asking: Asking, reading: Reading | None) -> Request | Reading | Skip:
+    """Give a source its reading and take its next request, or its last word."""
+    try:
+        return asking.send(reading) if reading is not None else next(asking)
+    except StopIteration as stop:
+        last: Reading | Skip = stop.value
+        return last
+
+
+def _as_closed(plan: Plan) -> Closed:
+    return Closed(plan.source.name, plan.status)
+
+
+def _findings(history: History, done: Iterable[Closed]) -> dict[str, dict[str, Any]]:
+    """Collect, by source, the values of sources that succeeded, from what is held and what this run found."""
+    findings: dict[str, dict[str, Any]] = {}
+    for closed in done:
+        if closed.status not in (Status.COMPLETE, Status.CACHED):
+            continue
+        held = {key: stored for key, stored in history.fields.items() if key.endswith(f":{closed.source}")}
+        values = {key.partition(":")[0]: stored[0] for key, stored in sorted({**held, **closed.fields}.items())}
+        if values:
+            findings[closed.source] = values
+    return findings
+
+
+def _purchase_behind(history: History, source: str, request_key: str) -> str | None:
+    """Return the source result that an answer in the ledger was bought for, if it closed with a purchase."""
+    answered = history.answered.get(request_key)
+    if answered is None:
+        return None
+    purchases = history.bought.get(source, ())
+    return next((b.source_result_id for b in purchases if b.attempt_id == answered.attempt_id), None)

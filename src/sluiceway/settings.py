@@ -1,0 +1,92 @@
+"""One frozen `Settings`, read once from the environment and a `.env` file."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sluiceway.errors import BadSetting
+from sluiceway.prospect import Want
+
+ENV_FILE = ".env"
+
+
+class OnUnknown(StrEnum):
+    """What to do about a request that may have been billed and whose answer was lost."""
+
+    ASK_ONCE = "ask-once"
+    LEAVE = "leave"
+
+
+def default_database_url() -> str:
+    """Return the store used when nothing is set: a file in the current folder."""
+    return "sqlite:///sluiceway.db"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Names in the environment start with `SLUICEWAY_`, except providers' own keys."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLUICEWAY_", env_file=ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True,
+        populate_by_name=True,
+    )  # fmt: skip
+
+    database_url: str = Field(
+        default_factory=default_database_url, description="Where the ledger is kept, as an SQLAlchemy URL."
+    )
+    apollo_api_key: SecretStr = Field(SecretStr(""), alias="APOLLO_API_KEY", description="Key for Apollo.")
+    contactout_api_key: SecretStr = Field(SecretStr(""), alias="CONTACTOUT_API_KEY", description="Key for ContactOut.")
+    exa_api_key: SecretStr = Field(SecretStr(""), alias="EXA_API_KEY", description="Key for Exa.")
+    anthropic_api_key: SecretStr = Field(SecretStr(""), alias="ANTHROPIC_API_KEY", description="Key for Claude.")
+    sec_edgar_user_agent: str = Field(
+        "", alias="SEC_EDGAR_USER_AGENT", description="Your name and e-mail, which the SEC asks of every caller."
+    )
+    want: tuple[Want, ...] = Field(
+        (Want.WORK_EMAIL,), description="Contact data to buy: work_email, personal_email, phone."
+    )
+    concurrency: int = Field(50, ge=1, le=2000, description="Prospects enriched at the same time.")
+    on_unknown: OnUnknown = Field(
+        OnUnknown.ASK_ONCE, description="After a request that may have been billed: ask-once or leave."
+    )
+    fresh_days: int = Field(30, ge=0, description="Days for which what was bought is not bought again.")
+    pace: dict[str, float] = Field({}, description='Requests per second by source, as JSON: {"edgar": 9}.')
+    timeout_s: dict[str, float] = Field({}, description="Seconds one request may take, by source, as JSON.")
+    base_urls: dict[str, str] = Field({}, description="A provider's address by source, as JSON; for a proxy.")
+    claude_model: str = Field("claude-haiku-5-5", description="The model that writes summaries.")
+    commit_interval_ms: float = Field(3.0, ge=0, le=1000, description="How long a commit waits for company.")
+
+    def credential(self, variable: str) -> str:
+        """Return a source's credential by its environment variable's name, `""` when it is not set."""
+        known = self.model_dump(by_alias=True).get(variable)
+        if known is not None:
+            return known.get_secret_value() if isinstance(known, SecretStr) else str(known)
+        return os.environ.get(variable) or _from_env_file(variable)
+
+    def secrets(self) -> list[str]:
+        """Return every secret we hold, for redaction."""
+        return [value.get_secret_value() for value in self.model_dump().values() if isinstance(value, SecretStr)]
+
+
+def _from_env_file(variable: str) -> str:
+    from dotenv import dotenv_values
+
+    return dotenv_values(ENV_FILE).get(variable) or "" if Path(ENV_FILE).is_file() else ""
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the settings; keyword arguments that are not `None` win over the environment.
+
+    Raises `BadSetting` with one line per mistake.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise BadSetting("; ".join(lines)) from None
+    except ValueError as error:  # a JSON setting that is not JSON
+        raise BadSetting(str(error)) from None

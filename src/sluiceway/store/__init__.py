@@ -1,0 +1,1 @@
+"""The tables, the engine that opens them, and the one writer that changes them."""

@@ -1,0 +1,212 @@
+"""Opening a store, and every difference between SQLite and PostgreSQL.
+
+Opening migrates under a lock, after a backup copy, and refuses a store that a newer Sluiceway wrote.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from sluiceway.errors import BadSetting, NewerStore, StoreUnavailable
+
+SCHEMA_VERSION = "0001"
+"""The newest migration; a test holds it against the migrations folder."""
+
+_BUSY_MS = 30_000
+_CLOCK_FRESH_S = 30.0
+
+
+class Store:
+    """An open store: one connection that writes, others that can only read, and the database's clock."""
+
+    def __init__(self, url: str, writing: Engine, reading: Engine, state: Path) -> None:
+        self.url = url
+        self.writing = writing
+        self.reading = reading
+        self.state = state
+        self.clock = Clock(reading)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection that sees one consistent state and can change nothing."""
+        with self.reading.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give every connection back; the writer's last, so that SQLite folds its log into the file."""
+        self.reading.dispose()
+        self.writing.dispose()
+
+
+class Clock:
+    """The database's clock, read rarely and carried forward by the monotonic one, so that it never runs backwards."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._read_at = float("-inf")
+        self._anchor = datetime.now(UTC)
+
+    def now(self) -> datetime:
+        """Return the present moment by the database's clock, aware and in UTC."""
+        elapsed = time.monotonic() - self._read_at
+        if elapsed > _CLOCK_FRESH_S:
+            self._anchor, self._read_at, elapsed = self._ask(), time.monotonic(), 0.0
+        return self._anchor + timedelta(seconds=elapsed)
+
+    def _ask(self) -> datetime:
+        if self._engine.dialect.name == "sqlite":
+            return datetime.now(UTC)  # SQLite has no clock of its own; it reads this machine's
+        with self._engine.connect() as connection:
+            moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+            return moment.astimezone(UTC)
+
+
+def open_store(url: str) -> Store:
+    """Open the store at an SQLAlchemy URL, creating or migrating it first.
+
+    Raises `BadSetting` for a URL that cannot be used, `NewerStore` for a store this version must not touch, and
+    `StoreUnavailable` when it cannot be opened now.
+    """
+    path = sqlite_path(url)
+    writing, reading = _engines(url)
+    state = _state_folder(url, path)
+    try:
+        _migrate_if_needed(writing, path, state)
+    except (DBAPIError, OSError) as error:
+        raise StoreUnavailable(f"the store at {shown_url(url)} cannot be opened: {_reason(error)}") from error
+    return Store(url, writing, reading, state)
+
+
+def shown_url(url: str) -> str:
+    """Return a store's URL as it may be printed: without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file behind an SQLite URL; `None` for other databases. Raises `BadSetting` when unusable."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise BadSetting(f"SLUICEWAY_DATABASE_URL {url!r} is not a URL such as sqlite:///people.db") from error
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if not parsed.database or parsed.database == ":memory:":
+        raise BadSetting("SLUICEWAY_DATABASE_URL must name a file, such as sqlite:///people.db")
+    return Path(parsed.database)
+
+
+def _engines(url: str) -> tuple[Engine, Engine]:
+    if make_url(url).get_backend_name() != "sqlite":
+        engine = create_engine(url)
+        return engine, engine
+    writing = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGS)
+    reading = create_engine(url, poolclass=QueuePool, pool_size=4, max_overflow=8, connect_args=_SQLITE_ARGS)
+    event.listen(writing, "connect", _prepare_writer)
+    event.listen(writing, "begin", _begin_immediate)
+    event.listen(reading, "connect", _prepare_reader)
+    event.listen(reading, "begin", _begin_reading)
+    return writing, reading
+
+
+# Autocommit as far as the driver is concerned: it must not open deferred transactions behind our back.
+_SQLITE_ARGS: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "cached_statements": 512}
+
+
+def _prepare_writer(connection: Any, record: object) -> None:
+    for pragma in (f"busy_timeout = {_BUSY_MS}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_reader(connection: Any, record: object) -> None:
+    for pragma in (f"busy_timeout = {_BUSY_MS}", "query_only = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction that turns into a write fails at once when another process is writing; this one waits.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def merge_json(dialect: str, column: str, patch: str) -> str:
+    """Return SQL that merges a patch into a JSON column, key by key; a null in the patch takes the key away."""
+    if dialect == "sqlite":
+        return f"json_patch({column}, {patch})"
+    return f"jsonb_strip_nulls(CAST({column} AS jsonb) || CAST({patch} AS jsonb))::text"
+
+
+def _state_folder(url: str, path: Path | None) -> Path:
+    """Return the folder for lock files: beside an SQLite file, else under the user's cache."""
+    folder = path.with_name(path.name + ".workers") if path else Path.home() / ".cache" / "sluiceway" / _host()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return folder
+
+
+def _host() -> str:
+    return socket.gethostname() or "localhost"
+
+
+def _migrate_if_needed(writing: Engine, path: Path | None, state: Path) -> None:
+    if _version(writing) == SCHEMA_VERSION:
+        return
+    with FileLock(state / "migrate.lock"):
+        found = _version(writing)  # another process may have done it while we waited
+        if found == SCHEMA_VERSION:
+            return
+        if found is not None and found > SCHEMA_VERSION:
+            raise NewerStore(
+                f"the store is at schema {found}, this Sluiceway knows {SCHEMA_VERSION}: upgrade Sluiceway to open it"
+            )
+        if found is not None and path is not None:
+            _back_up(writing, path, found)
+        _upgrade(writing)
+
+
+def _version(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        if not engine.dialect.has_table(connection, "alembic_version"):
+            return None
+        version: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return version
+
+
+def _back_up(writing: Engine, path: Path, version: str) -> None:
+    with writing.connect() as connection:
+        connection.exec_driver_sql("COMMIT")  # a checkpoint cannot run inside the transaction that connecting began
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        shutil.copy2(path, path.with_name(f"{path.name}.{version}.bak"))
+
+
+def _upgrade(writing: Engine) -> None:
+    from alembic import command  # a third of a second to import, and only a new or an old store needs it
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with writing.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return str(cause).splitlines()[0]

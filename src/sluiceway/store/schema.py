@@ -1,0 +1,294 @@
+"""Every table, in the order data flows through them.
+
+Moments are text, ISO 8601 UTC with milliseconds, so they sort as they read; a day is a UTC day. Money is integer
+micro-dollars and credits are integer milli-credits, `NULL` where unknown. Tenant-owned rows carry `tenant_id`.
+Nothing has a foreign key to attempts, which are dropped by age.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+
+def _text(name: str, *, optional: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=optional)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _amount(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=True)
+
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("host"),
+    Column("pid", Integer, nullable=False),
+    _text("lock_path"),
+    _text("started_at"),
+    comment="Processes that may hold open attempts; one is proven dead when its lock file is free.",
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id"),
+    _text("name"),
+    _text("digest"),
+    _text("options"),
+    _text("trigger"),
+    _text("asked_by", optional=True),
+    Column("refresh", Boolean, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("rows", Integer, nullable=True),
+    Column("rejected", Integer, nullable=True),
+    _text("created_at"),
+    _text("began_at", optional=True),
+    _text("finished_at", optional=True),
+    UniqueConstraint("tenant_id", "digest", "options", "generation"),
+    comment="What someone asked for at once. The same file with the same options continues the same batch.",
+)
+
+batch_rows = Table(
+    "batch_rows",
+    metadata,
+    Column("batch_id", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("prospect_id", Text, nullable=False),
+    PrimaryKeyConstraint("batch_id", "number"),
+    Index("batch_rows_prospect", "batch_id", "prospect_id"),
+    sqlite_with_rowid=False,
+    comment="Which prospect each input row of a batch is; several rows may be one prospect.",
+)
+
+prospects = Table(
+    "prospects",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id"),
+    _text("identity_key"),
+    _text("external_id", optional=True),
+    _text("person"),
+    Column("fields", Text, nullable=False, server_default=text("'{}'")),
+    Column("enrichment_source_status", Text, nullable=False, server_default=text("'{}'")),
+    Column("enrichment_status", Text, nullable=False, server_default=text("'none'")),
+    _text("last_run_id", optional=True),
+    _text("created_at"),
+    UniqueConstraint("tenant_id", "identity_key"),
+    UniqueConstraint("tenant_id", "external_id"),
+    comment="Who was asked about, what is held about them field by field and source by source, and how each stands.",
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id"),
+    _text("prospect_id"),
+    _text("batch_id", optional=True),
+    _text("trigger"),
+    _text("worker_id"),
+    _text("opened_at"),
+    _text("closed_at", optional=True),
+    _text("status"),
+    Index(
+        "runs_one_open",
+        "prospect_id",
+        unique=True,
+        sqlite_where=text("closed_at IS NULL"),
+        postgresql_where=text("closed_at IS NULL"),
+    ),
+    Index("runs_batch", "batch_id", "prospect_id"),
+    comment="One enrichment of one prospect; at most one is open per prospect.",
+)
+
+source_results = Table(
+    "source_results",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id"),
+    _text("run_id"),
+    _text("prospect_id"),
+    _text("source"),
+    _text("subject_key"),
+    _text("status"),
+    _text("error", optional=True),
+    _text("cached_from", optional=True),
+    _text("attempt_id", optional=True),
+    _text("opened_at"),
+    _text("retry_at", optional=True),
+    _text("closed_at", optional=True),
+    UniqueConstraint("run_id", "source"),
+    Index("source_results_prospect", "prospect_id", "source"),
+    comment="One row per run and source, closed once with the outcome a person sees.",
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("day", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("hour", Integer, nullable=False),
+    _text("provider"),
+    _text("source"),
+    _text("endpoint"),
+    _text("request_key"),
+    _text("credential_id"),
+    _text("worker_id"),
+    _text("trigger"),
+    _text("tenant_id", optional=True),
+    _text("user_id", optional=True),
+    _text("api_key_id", optional=True),
+    _text("batch_id", optional=True),
+    _text("prospect_id", optional=True),
+    _text("source_result_id", optional=True),
+    _text("begun_at"),
+    _text("deadline_at"),
+    _text("finished_at", optional=True),
+    _text("result", optional=True),
+    Column("http_status", Integer, nullable=True),
+    _text("charge", optional=True),
+    _text("credits", optional=True),
+    _amount("milli_credits"),
+    _amount("usd_micros"),
+    _amount("tokens_in"),
+    _amount("tokens_out"),
+    _amount("latency_us"),
+    _text("provider_request_id", optional=True),
+    _text("error", optional=True),
+    _text("note", optional=True),
+    PrimaryKeyConstraint("day", "id"),
+    CheckConstraint("charge IN ('billed', 'free', 'unknown', 'not_sent')", name="attempts_charge"),
+    CheckConstraint("(finished_at IS NULL) = (charge IS NULL)", name="attempts_charged_when_finished"),
+    Index(
+        "attempts_open",
+        "worker_id",
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+    Index(
+        "attempts_unknown",
+        "prospect_id",
+        "source",
+        sqlite_where=text("charge = 'unknown'"),
+        postgresql_where=text("charge = 'unknown'"),
+    ),
+    Index("attempts_source_result", "source_result_id"),
+    sqlite_with_rowid=False,
+    comment="One request to a provider with its one charge; `finished_at` is null while nobody knows how it ended.",
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("attempt_id", Text, primary_key=True),
+    _text("day"),
+    _text("tenant_id"),
+    _text("prospect_id"),
+    _text("source"),
+    _text("request_key"),
+    _text("at"),
+    _text("reading"),
+    Index("answers_prospect", "prospect_id"),
+    sqlite_with_rowid=False,
+    comment="What a counted answer said, so that a request whose answer is here is never sent again.",
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("request_key", Text, primary_key=True),
+    _text("provider"),
+    _text("attempt_id"),
+    _text("etag", optional=True),
+    _text("fetched_at"),
+    _text("reading"),
+    comment="Answers about nobody in particular (public filings), fetched once and shared by all tenants.",
+)
+
+external_usage = Table(
+    "external_usage",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id", optional=True),
+    _text("provider"),
+    _text("day"),
+    _text("kind"),
+    Column("calls", BigInteger, nullable=False),
+    _text("note", optional=True),
+    _text("booked_at"),
+    CheckConstraint("kind IN ('tracked', 'imported')", name="external_usage_kind"),
+    CheckConstraint("calls > 0", name="external_usage_positive"),
+    Index("external_usage_day", "provider", "day"),
+    comment="Counts with no attempt behind them, each booked once under its own id.",
+)
+
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("day", Text, nullable=False),
+    Column("hour", Integer, nullable=False),
+    _text("provider"),
+    _text("source"),
+    _text("tenant_id"),
+    _count("attempts"),
+    _count("billed"),
+    _count("free"),
+    _count("unknown"),
+    _count("not_sent"),
+    _count("milli_credits"),
+    _count("usd_micros"),
+    _count("unpriced"),
+    _count("latency_us"),
+    PrimaryKeyConstraint("day", "hour", "provider", "source", "tenant_id"),
+    sqlite_with_rowid=False,
+    comment="Rollup of finished attempts by UTC hour; `unpriced` counts billed ones whose dollars are unknown.",
+)
+
+daily_totals = Table(
+    "daily_totals",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("provider"),
+    _text("day"),
+    _count("billed"),
+    _count("tracked"),
+    _count("imported"),
+    _count("milli_credits"),
+    _count("usd_micros"),
+    _count("version"),
+    sqlite_with_rowid=False,
+    comment="Counted calls per provider and UTC day under the counter's public name; every commit raises the version.",
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    _text("created_at"),
+    PrimaryKeyConstraint("tenant_id", "kind", "hash"),
+    CheckConstraint("kind IN ('email', 'linkedin', 'domain')", name="suppressions_kind"),
+    comment="People who must not be asked about, as keyed hashes.",
+)

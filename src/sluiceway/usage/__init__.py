@@ -1,0 +1,1 @@
+"""What was spent: the ledger every figure folds from, and the folds themselves."""

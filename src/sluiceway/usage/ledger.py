@@ -1,0 +1,481 @@
+"""The ledger: every request to a provider has its row before it leaves and its charge once it is known.
+
+An operation is a value; `apply` writes many of them in one transaction. Each statement says itself which rows it
+moved, and only those are folded into sums, so applying the same operations twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from sluiceway.outcome import Charge, ChargeKind, as_json
+from sluiceway.rollups import HoursFold, Moved
+from sluiceway.store.bulk import Insert, Update, Upsert
+from sluiceway.store.engine import merge_json
+from sluiceway.store.schema import answers, attempts, documents, external_usage, prospects, runs, source_results
+from sluiceway.usage.counter import PLATFORM, TotalsFold
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One request about to be sent. `day` and `hour` (UTC) were stamped when it was admitted and never change."""
+
+    day: str
+    id: str
+    hour: int
+    provider: str
+    source: str
+    endpoint: str
+    request_key: str
+    credential_id: str
+    worker_id: str
+    trigger: str
+    tenant_id: str | None
+    batch_id: str | None
+    prospect_id: str | None
+    source_result_id: str | None
+    begun_at: str
+    deadline_at: str
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """One enrichment of one prospect. A run that needs no request is opened already closed."""
+
+    id: str
+    tenant_id: str
+    prospect_id: str
+    batch_id: str | None
+    trigger: str
+    worker_id: str
+    opened_at: str
+    closed_at: str | None
+    status: str
+
+
+class ResultRow(msgspec.Struct, frozen=True):
+    """One source's part of a run, open or (skipped, cached) closed from the start."""
+
+    id: str
+    tenant_id: str
+    run_id: str
+    prospect_id: str
+    source: str
+    subject_key: str
+    status: str
+    error: str | None
+    cached_from: str | None
+    opened_at: str
+    closed_at: str | None
+
+
+class Close(msgspec.Struct, frozen=True):
+    """The one closing of a source result, and what it brings to the prospect.
+
+    `fields` maps held keys to stored values (see `prospect.hold`). `at` is when the source's last word came.
+    """
+
+    source_result_id: str
+    prospect_id: str
+    source: str
+    status: str
+    at: str
+    error: str | None = None
+    attempt_id: str | None = None
+    cached_from: str | None = None
+    retry_at: str | None = None
+    subject_key: str | None = None
+    fields: dict[str, list[Any]] = {}
+
+
+class OpenRun(msgspec.Struct, frozen=True):
+    """Open a run, its source results and its first attempts together; the result is whether it was opened.
+
+    It is only opened if `former` is still the prospect's last run: if anybody ran it since the caller looked, what
+    the caller planned is out of date, and none of this operation's attempts begins.
+    """
+
+    run: RunRow
+    former: str | None
+    results: tuple[ResultRow, ...]
+    begins: tuple[Attempt, ...] = ()
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """Make an attempt durable before its request leaves."""
+
+    attempt: Attempt
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a counted answer said, kept with its attempt."""
+
+    tenant_id: str
+    prospect_id: str
+    source: str
+    request_key: str
+    reading: str
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A shared answer, or the news that the one we hold is still current (`reading` is `None`)."""
+
+    request_key: str
+    provider: str
+    etag: str | None
+    reading: str | None
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Close an attempt with its result and charge, and with what its answer said."""
+
+    day: str
+    id: str
+    at: str
+    result: str
+    charge: Charge
+    http_status: int | None = None
+    latency_us: int | None = None
+    request_id: str | None = None
+    error: str | None = None
+    note: str | None = None
+    answer: Answer | None = None
+    document: Document | None = None
+    close: Close | None = None
+
+
+class CloseResult(msgspec.Struct, frozen=True):
+    """Close a source result that needed no (further) request."""
+
+    close: Close
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Put an open source result aside: `waiting`, and why."""
+
+    source_result_id: str
+    reason: str
+
+
+class CloseRun(msgspec.Struct, frozen=True):
+    """End a run; `status` becomes the prospect's own."""
+
+    run_id: str
+    prospect_id: str
+    at: str
+    status: str
+
+
+class TakeOver(msgspec.Struct, frozen=True):
+    """Make an open run this worker's; the result is whether its former worker still held it."""
+
+    run_id: str
+    worker_id: str
+    former: str
+
+
+class External(msgspec.Struct, frozen=True):
+    """Counted calls with no attempt behind them, booked once under their own id."""
+
+    id: str
+    provider: str
+    day: str
+    kind: str
+    calls: int
+    at: str
+    tenant_id: str | None = None
+    note: str | None = None
+
+
+class Task(msgspec.Struct, frozen=True):
+    """Anything rarer, as a function of the open transaction; its return value is the operation's result."""
+
+    run: Callable[[Connection], Any]
+
+
+Op = OpenRun | Begin | Finish | CloseResult | Hold | CloseRun | TakeOver | External | Task
+
+_CLAIM = Update(
+    prospects,
+    ("id", "last_run_id", "former", "enrichment_status"),
+    change="last_run_id = v.last_run_id, enrichment_status = v.enrichment_status",
+    where="prospects.id = v.id AND coalesce(prospects.last_run_id, '') IN (v.former, v.last_run_id)",
+    returning="prospects.last_run_id",
+)
+_RUNS = Insert(runs, RunRow.__struct_fields__)
+_RESULTS = Insert(source_results, ResultRow.__struct_fields__)
+_BEGIN = Insert(attempts, Attempt.__struct_fields__)
+_ANSWERS = Insert(
+    answers, ("attempt_id", "day", "tenant_id", "prospect_id", "source", "request_key", "at", "reading")
+)
+_EXTERNAL = Insert(
+    external_usage, ("id", "provider", "day", "kind", "calls", "booked_at", "tenant_id", "note"), returning="id"
+)
+_TAKE_OVER = Update(
+    runs,
+    ("id", "worker_id", "former"),
+    change="worker_id = v.worker_id",
+    where="runs.id = v.id AND runs.worker_id = v.former AND runs.closed_at IS NULL",
+    returning="runs.id",
+)
+
+_FINISHED = (
+    "day", "id", "finished_at", "result", "http_status", "charge", "credits", "milli_credits", "usd_micros",
+    "tokens_in", "tokens_out", "latency_us", "provider_request_id", "error", "note",
+)  # fmt: skip
+_MOVED = ", ".join(f"attempts.{name}" for name in Moved.__struct_fields__)
+_FINISH = Update(
+    attempts,
+    _FINISHED,
+    change=", ".join(f"{name} = v.{name}" for name in _FINISHED[2:]),
+    where="attempts.day = v.day AND attempts.id = v.id AND attempts.finished_at IS NULL",
+    returning=_MOVED,
+)
+# A late answer still wins over a declaration that nobody knew; never the other way round.
+_CORRECT = Update(
+    attempts,
+    _FINISHED,
+    change=", ".join(f"{name} = v.{name}" for name in _FINISHED[2:]),
+    where="attempts.day = v.day AND attempts.id = v.id AND attempts.charge = 'unknown' "
+    "AND v.charge IN ('billed', 'free')",
+    returning=_MOVED,
+)
+
+_CLOSED = ("id", "status", "error", "cached_from", "attempt_id", "retry_at", "closed_at", "subject_key")
+_CLOSE_RESULTS = Update(
+    source_results,
+    _CLOSED,
+    change=", ".join(f"{name} = v.{name}" for name in _CLOSED[1:-1])
+    + ", subject_key = coalesce(v.subject_key, source_results.subject_key)",
+    where="source_results.id = v.id AND source_results.closed_at IS NULL",
+    returning="source_results.id",
+)
+_HOLD = Update(
+    source_results,
+    ("id", "status", "error"),
+    change="status = v.status, error = v.error",
+    where="source_results.id = v.id AND source_results.closed_at IS NULL",
+)
+_CLOSE_RUNS = Update(
+    runs,
+    ("id", "closed_at", "status"),
+    change="closed_at = v.closed_at, status = v.status",
+    where="runs.id = v.id AND runs.closed_at IS NULL",
+)
+_STANDING = Update(
+    prospects,
+    ("id", "enrichment_status"),
+    change="enrichment_status = v.enrichment_status",
+    where="prospects.id = v.id",
+)
+_DOCUMENTS = Upsert(
+    documents,
+    ("request_key", "provider", "attempt_id", "etag", "fetched_at", "reading"),
+    ("request_key",),
+    "attempt_id = excluded.attempt_id, etag = excluded.etag, fetched_at = excluded.fetched_at, "
+    "reading = excluded.reading",
+)
+_STILL_CURRENT = Update(
+    documents,
+    ("request_key", "fetched_at"),
+    change="fetched_at = v.fetched_at",
+    where="documents.request_key = v.request_key",
+)
+
+
+def apply(connection: Connection, ops: Sequence[Op]) -> list[Any]:
+    """Write operations in one transaction and say, one by one, whether each changed anything (or what a task returned).
+
+    Kinds are written in the order a call passes them, so a begin and a finish may share a commit.
+    """
+    done = [op.run(connection) if isinstance(op, Task) else True for op in ops]
+    sorted_ops = _Sorted(ops)
+    opened = _open(connection, sorted_ops.opens)
+    _begin(connection, sorted_ops, opened)
+    taken = _ids(_TAKE_OVER.run(connection, [[op.run_id, op.worker_id, op.former] for op in sorted_ops.take_overs]))
+    hours, totals = HoursFold(), TotalsFold()
+    finished = _finish(connection, sorted_ops.finishes, hours, totals)
+    booked = _book(connection, sorted_ops.externals, totals)
+    _keep(connection, sorted_ops.finishes)
+    _close(connection, sorted_ops)
+    hours.write(connection)
+    totals.write(connection)
+    moved = opened | finished | booked | taken
+    return [
+        _identity(op) in moved if isinstance(op, OpenRun | Finish | External | TakeOver) else result
+        for op, result in zip(ops, done, strict=True)
+    ]
+
+
+class _Sorted:
+    """One commit's operations by kind."""
+
+    def __init__(self, ops: Iterable[Op]) -> None:
+        self.opens: list[OpenRun] = []
+        self.begins: list[Begin] = []
+        self.finishes: list[Finish] = []
+        self.closes: list[CloseResult] = []
+        self.holds: list[Hold] = []
+        self.run_ends: list[CloseRun] = []
+        self.take_overs: list[TakeOver] = []
+        self.externals: list[External] = []
+        places: dict[type, list[Any]] = {
+            OpenRun: self.opens,
+            Begin: self.begins,
+            Finish: self.finishes,
+            CloseResult: self.closes,
+            Hold: self.holds,
+            CloseRun: self.run_ends,
+            TakeOver: self.take_overs,
+            External: self.externals,
+        }
+        for op in ops:
+            if not isinstance(op, Task):
+                places[type(op)].append(op)
+
+
+def _identity(op: OpenRun | Finish | External | TakeOver) -> str:
+    match op:
+        case OpenRun():
+            return op.run.id
+        case TakeOver():
+            return op.run_id
+        case _:
+            return op.id
+
+
+def _ids(returned: Iterable[Sequence[Any]]) -> set[str]:
+    return {row[0] for row in returned}
+
+
+def _row(struct: msgspec.Struct) -> tuple[Any, ...]:
+    return msgspec.structs.astuple(struct)
+
+
+def _open(connection: Connection, opens: Sequence[OpenRun]) -> set[str]:
+    claims = sorted((op.run.prospect_id, op.run.id, op.former or "", op.run.status) for op in opens)
+    opened = _ids(_CLAIM.run(connection, claims))
+    _RUNS.run(connection, [_row(op.run) for op in opens if op.run.id in opened])
+    _RESULTS.run(connection, [_row(row) for op in opens if op.run.id in opened for row in op.results])
+    return opened
+
+
+def _begin(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
+    with_run = [attempt for op in ops.opens if op.run.id in opened for attempt in op.begins]
+    begun = [*with_run, *(op.attempt for op in ops.begins)]
+    _BEGIN.run(connection, [_row(attempt) for attempt in begun])
+
+
+def _finish(connection: Connection, finishes: Sequence[Finish], hours: HoursFold, totals: TotalsFold) -> set[str]:
+    """Close attempts and fold exactly those that a statement moved."""
+    finished = [Moved(*row) for row in _FINISH.run(connection, [_finished(op) for op in finishes])]
+    moved = {row.id for row in finished}
+    late = [_finished(op) for op in finishes if op.id not in moved]
+    corrected = [Moved(*row) for row in _CORRECT.run(connection, late)] if late else []
+    for row in finished:
+        hours.finished(row)
+    for row in corrected:
+        hours.corrected(row)
+    for row in (*finished, *corrected):
+        _count(row, totals)
+    return moved | {row.id for row in corrected}
+
+
+def _finished(op: Finish) -> tuple[Any, ...]:
+    charge = op.charge
+    return (
+        op.day, op.id, op.at, op.result, op.http_status, charge.kind.value,
+        as_json(charge.credits) if charge.credits else None, charge.milli_credits, charge.usd_micros,
+        charge.tokens_in, charge.tokens_out, op.latency_us, op.request_id, op.error, op.note,
+    )  # fmt: skip
+
+
+def _count(moved: Moved, totals: TotalsFold) -> None:
+    """Count a billed attempt on the platform's credentials; nothing else counts."""
+    if moved.charge == ChargeKind.BILLED and moved.credential_id == PLATFORM:
+        totals.add(
+            moved.provider,
+            moved.day,
+            billed=1,
+            milli_credits=moved.milli_credits or 0,
+            usd_micros=moved.usd_micros or 0,
+        )
+
+
+def _book(connection: Connection, externals: Sequence[External], totals: TotalsFold) -> set[str]:
+    booked = _ids(_EXTERNAL.run(connection, [_row(op) for op in externals]))
+    for op in externals:
+        if op.id in booked:
+            totals.add(op.provider, op.day, **{op.kind: op.calls})
+    return booked
+
+
+def _keep(connection: Connection, finishes: Sequence[Finish]) -> None:
+    """Keep what counted answers said, about people and about nobody."""
+    said = [
+        (op.id, op.day, a.tenant_id, a.prospect_id, a.source, a.request_key, op.at, a.reading)
+        for op in finishes
+        if (a := op.answer)
+    ]
+    _ANSWERS.run(connection, said)
+    shared = {op.document.request_key: (op, op.document) for op in finishes if op.document}
+    fetched = [(d.request_key, d.provider, op.id, d.etag, op.at, d.reading) for op, d in shared.values() if d.reading]
+    _DOCUMENTS.run(connection, sorted(fetched))
+    current = [(d.request_key, op.at) for op, d in shared.values() if d.reading is None]
+    _STILL_CURRENT.run(connection, sorted(current))
+
+
+def _close(connection: Connection, ops: _Sorted) -> None:
+    """Close source results and runs, and merge what they brought into their prospects."""
+    closes = [op.close for op in ops.finishes if op.close] + [op.close for op in ops.closes]
+    rows = [
+        (c.source_result_id, c.status, c.error, c.cached_from, c.attempt_id, c.retry_at, c.at, c.subject_key)
+        for c in closes
+    ]
+    closed = _ids(_CLOSE_RESULTS.run(connection, rows))
+    _HOLD.run(connection, [(op.source_result_id, "waiting", op.reason) for op in ops.holds])
+    _merge(connection, closes, closed)
+    _CLOSE_RUNS.run(connection, [(op.run_id, op.at, op.status) for op in ops.run_ends])
+    standing = {op.prospect_id: op.status for op in ops.run_ends}
+    _STANDING.run(connection, sorted(standing.items()))
+
+
+def _merge(connection: Connection, closes: Sequence[Close], closed: set[str]) -> None:
+    """Merge statuses of results this commit closed, and fields of every answer: what was paid for is kept.
+
+    A `cached` result leaves the stored status alone; it stays the purchase's.
+    """
+    statuses: dict[str, dict[str, Any]] = {}
+    fields: dict[str, dict[str, Any]] = {}
+    for close in closes:
+        if close.source_result_id in closed and close.status != "cached":
+            statuses.setdefault(close.prospect_id, {})[close.source] = _status_patch(close)
+        if close.fields:
+            fields.setdefault(close.prospect_id, {}).update(close.fields)
+    touched = sorted(statuses.keys() | fields.keys())
+    if touched:
+        rows = [(key, as_json(statuses.get(key, {})), as_json(fields.get(key, {}))) for key in touched]
+        _merge_statement(connection.dialect.name).run(connection, rows)
+
+
+def _status_patch(close: Close) -> dict[str, str | None]:
+    # The merge takes away keys that are null in a patch, so that a mended source does not keep its old error.
+    return {"status": close.status, "at": close.at, "error": close.error}
+
+
+_merge_statements: dict[str, Update] = {}
+
+
+def _merge_statement(dialect: str) -> Update:
+    if dialect not in _merge_statements:
+        status = merge_json(dialect, "prospects.enrichment_source_status", "v.enrichment_source_status")
+        fields = merge_json(dialect, "prospects.fields", "v.fields")
+        _merge_statements[dialect] = Update(
+            prospects,
+            ("id", "enrichment_source_status", "fields"),
+            change=f"enrichment_source_status = {status}, fields = {fields}",
+            where="prospects.id = v.id",
+        )
+    return _merge_statements[dialect]
