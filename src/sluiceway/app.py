@@ -9,7 +9,7 @@ import msgspec
 
 from sluiceway.errors import Redactor
 from sluiceway.pipeline.batch import Batch
-from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller, Terms
+from sluiceway.pipeline.caller import MOST_UNKNOWNS, Behalf, Caller, Terms
 from sluiceway.pipeline.embedded import Embedded
 from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
@@ -89,7 +89,9 @@ class App(msgspec.Struct, frozen=True):
             order=Order(batch.id, trigger, self.settings.want, MOST_UNKNOWNS[self.settings.on_unknown]),
             writer=self.writer,
             caller=caller,
-            library=Library(store=self.store, writer=self.writer, caller=caller, trigger=trigger),
+            library=Library(
+                store=self.store, writer=self.writer, caller=caller, behalf=Behalf(trigger, batch_id=batch.id)
+            ),
             gate=self.gate,
             clock=self.store.clock,
             worker_id=self.worker.id,
@@ -171,8 +173,9 @@ def credential_for(kind: type[Source], settings: Settings, target: Target) -> st
 def terms_of(source: Source, settings: Settings, target: Target) -> Terms:
     """Return where, how patiently and how fast a source is asked; a setting wins over the sandbox and the manifest."""
     name = source.name
-    pace = settings.pace.get(name) or target.pace.get(name) or source.pace
-    timeout_s = settings.timeout_s.get(name) or target.timeout_s.get(name) or source.timeout_s
+    pace = settings.pace.get(name) or target.pace.get(name) or target.pace.get("all") or source.pace
+    asked_s = target.timeout_s.get(name) or target.timeout_s.get("all")
+    timeout_s = settings.timeout_s.get(name) or asked_s or source.timeout_s
     return Terms(_base_urls(source, settings, target), timeout_s, Pace(pace))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
@@ -223,12 +223,13 @@ def normal_company(name: str) -> str:
     return fold(basename(name)) or fold(name)
 
 
+_HOST: Final = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?(?://)?(?:[^/?#@]*@)?([^/?#:]*)")
+
+
 def normal_domain(domain: str) -> str:
-    """Reduce a domain or a web address to its bare host: `https://www.quell.example/x` becomes `quell.example`."""
-    host = domain.strip().lower()
-    if "/" in host:
-        host = urlsplit(host if "//" in host else f"//{host}").netloc
-    return host.removeprefix("www.").rstrip(".")
+    """Reduce a domain or web address to its bare host: `https://www.quell.example/x` becomes `quell.example`."""
+    host = _HOST.match(domain.strip().lower())
+    return host[1].removeprefix("www.").rstrip(".") if host else ""
 
 
 def normal_email(email: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
 
+from sluiceway.identifier import new_id
 from sluiceway.outcome import as_json
-from sluiceway.pipeline.recover import new_id
 from sluiceway.prospect import Person, identity_key, merged
 from sluiceway.store.bulk import Insert
 from sluiceway.store.schema import batch_rows, batches, prospects

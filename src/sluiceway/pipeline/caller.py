@@ -16,9 +16,10 @@ import msgspec
 
 from sluiceway.crash import crash_point
 from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged, Redactor, describe
+from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
 from sluiceway.pipeline.gate import Gate, Held
-from sluiceway.pipeline.recover import new_id, utc_day
+from sluiceway.pipeline.recover import utc_day
 from sluiceway.settings import OnUnknown
 from sluiceway.sources._contract import Reading, Request, Response, Retry, Source, Subject, understand
 from sluiceway.sources._http import Door
@@ -37,7 +38,7 @@ MOST_UNKNOWNS = {OnUnknown.ASK_ONCE: 2, OnUnknown.LEAVE: 1}
 
 
 class Behalf(msgspec.Struct, frozen=True):
-    """For whom requests are sent; all `None` for a shared document."""
+    """For whom requests are sent; a shared document is nobody's, and records only the batch that needed it first."""
 
     trigger: str
     tenant_id: str | None = None

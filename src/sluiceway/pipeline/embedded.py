@@ -54,7 +54,7 @@ class Embedded:
         on_prospect: Callable[[Ended], None],
     ) -> None:
         self._store = store
-        self._enricher = enricher
+        self.enricher = enricher
         self._gate = gate
         self._worker_id = worker_id
         self._batch = batch
@@ -73,7 +73,7 @@ class Embedded:
         return tally
 
     async def _feed(self, queue: asyncio.Queue[History | None], tally: Tally) -> None:
-        pages = self._pages()
+        pages = self.pages()
         while page := await asyncio.to_thread(next, pages, None):
             for known in page:
                 if self._gate.draining.is_set():
@@ -83,7 +83,8 @@ class Embedded:
         for _ in range(self._concurrency):
             await queue.put(None)
 
-    def _pages(self) -> Iterator[list[History]]:
+    def pages(self) -> Iterator[list[History]]:
+        """Yield what is known about the batch's prospects, a page at a time, until the work is stopped."""
         for ids in prospect_pages(self._store.read, self._batch.id):
             if self._gate.draining.is_set():
                 return
@@ -113,7 +114,7 @@ class Embedded:
         while True:
             standing = known.standing
             if standing is None:
-                ended = await self._enricher.enrich(known)
+                ended = await self.enricher.enrich(known)
                 if ended is not Ended.ELSEWHERE:
                     return ended
             elif standing.worker_id != self._worker_id and is_alive(self._store, standing.worker_id):
@@ -121,7 +122,7 @@ class Embedded:
                 if self._gate.draining.is_set():
                     return Ended.ELSEWHERE
             else:
-                ended = await self._enricher.resume(known, standing)
+                ended = await self.enricher.resume(known, standing)
                 if ended is Ended.WAITING or (ended is Ended.CLOSED and standing.batch_id == self._batch.id):
                     return ended
             (known,) = await asyncio.to_thread(self._load, [known.prospect.id])

@@ -36,11 +36,11 @@ class Kept(msgspec.Struct, frozen=True):
 class Library:
     """Get shared documents through memory, the store, and (last) the provider."""
 
-    def __init__(self, *, store: Store, writer: Writer[Op], caller: Caller, trigger: str) -> None:
+    def __init__(self, *, store: Store, writer: Writer[Op], caller: Caller, behalf: Behalf) -> None:
         self._store = store
         self._writer = writer
         self._caller = caller
-        self._behalf = Behalf(trigger)
+        self._behalf = behalf
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[Reading]] = {}
 
@@ -63,9 +63,7 @@ class Library:
             return kept.reading
         return await self._fetch(key, source, subject, request, kept)
 
-    async def _fetch(
-        self, key: str, source: Source, subject: Subject, request: Request, kept: Kept | None
-    ) -> Reading:
+    async def _fetch(self, key: str, source: Source, subject: Subject, request: Request, kept: Kept | None) -> Reading:
         asked = request
         if kept and kept.etag:
             asked = msgspec.structs.replace(request, headers={**request.headers, "if-none-match": kept.etag})

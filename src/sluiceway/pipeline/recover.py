@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-import uuid_utils
 from filelock import FileLock, Timeout
 from sqlalchemy import delete, insert, select
 
 from sluiceway.crash import crash_point
+from sluiceway.errors import BadInput
+from sluiceway.identifier import new_id
 from sluiceway.outcome import UNKNOWN_CHARGE, timestamp
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import attempts, runs, workers
@@ -28,11 +29,6 @@ from sluiceway.usage.ledger import Finish, Op, Task
 
 GRACE = timedelta(seconds=10)
 """How long after its deadline an open attempt may still be finished by a worker that seems alive."""
-
-
-def new_id() -> str:
-    """Return a new identifier that sorts by time."""
-    return uuid_utils.uuid7().hex
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -50,6 +46,20 @@ def working(store: Store) -> Iterator[Worker]:
     with FileLock(path):
         yield Worker(identity, str(path))
     path.unlink(missing_ok=True)
+
+
+@contextmanager
+def holding(store: Store, name: str, taken: str) -> Iterator[None]:
+    """Be the only one who works on something on this machine; raises `BadInput` with `taken` if another does."""
+    lock = FileLock(store.state / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadInput(f"{taken}; wait for it to end, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 async def register(worker: Worker, store: Store, writer: Writer[Op]) -> None:

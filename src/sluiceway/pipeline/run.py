@@ -14,14 +14,14 @@ import msgspec
 
 from sluiceway.crash import crash_point
 from sluiceway.errors import Redactor, describe
+from sluiceway.identifier import new_id
 from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses, timestamp
 from sluiceway.pipeline.caller import Behalf, Budget, Caller
 from sluiceway.pipeline.gate import Gate, Held
 from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
 from sluiceway.pipeline.library import Library
-from sluiceway.pipeline.recover import new_id
 from sluiceway.prospect import Match, Want, held_key, hold
-from sluiceway.sources._contract import Reading, Request, Skip, Source, Subject
+from sluiceway.sources._contract import Price, Reading, Request, Skip, Source, Subject
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
 from sluiceway.usage.ledger import (
@@ -76,6 +76,14 @@ class Plan(msgspec.Struct):
     request: Request | None = None
     begun: Attempt | None = None
     result_id: str = ""
+
+
+class Intention(msgspec.Struct, frozen=True):
+    """What would be done about one source: the status it would close with at once, or the most that asking costs."""
+
+    status: Status
+    reason: str | None
+    price: Price | None
 
 
 class Closed(msgspec.Struct, frozen=True):
@@ -157,6 +165,18 @@ class Enricher:
         return await self._carry(history, standing.run_id, plans, done)
 
     # Planning: nothing is sent.
+
+    def intentions(self, history: History) -> dict[str, Intention]:
+        """Say what `enrich` would do about each source, without doing any of it."""
+        intended = {}
+        for plan in self._plan_all(history):
+            asks = plan.request is not None or (plan.status is Status.PENDING and self._may_ask(plan.source))
+            price = plan.source.price(self._order.want) if asks else None
+            intended[plan.source.name] = Intention(plan.status, plan.error, price)
+        return intended
+
+    def _may_ask(self, source: Source) -> bool:
+        return source.name not in self._unusable
 
     def _plan_all(self, history: History) -> list[Plan]:
         """Plan every source; the last ones can be planned only when nothing needs to be asked before them."""

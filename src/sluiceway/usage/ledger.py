@@ -207,9 +207,7 @@ _CLAIM = Update(
 _RUNS = Insert(runs, RunRow.__struct_fields__)
 _RESULTS = Insert(source_results, ResultRow.__struct_fields__)
 _BEGIN = Insert(attempts, Attempt.__struct_fields__)
-_ANSWERS = Insert(
-    answers, ("attempt_id", "day", "tenant_id", "prospect_id", "source", "request_key", "at", "reading")
-)
+_ANSWERS = Insert(answers, ("attempt_id", "day", "tenant_id", "prospect_id", "source", "request_key", "at", "reading"))
 _EXTERNAL = Insert(
     external_usage, ("id", "provider", "day", "kind", "calls", "booked_at", "tenant_id", "note"), returning="id"
 )

@@ -1,0 +1,88 @@
+"""Options that several commands share, and the settings they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sluiceway.errors import BadInput
+
+if TYPE_CHECKING:
+    from sluiceway.app import Target
+    from sluiceway.settings import Settings
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        metavar="URL",
+        help="Where the ledger is kept, for example sqlite:///people.db. Default: SLUICEWAY_DATABASE_URL, "
+        "else sqlite:///sluiceway.db in this folder.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+SandboxUrl = Annotated[
+    str | None,
+    typer.Option("--sandbox-url", metavar="URL", help="Ask a sandbox that is running already; costs nothing."),
+]
+Sources = Annotated[
+    str | None,
+    typer.Option("--sources", metavar="A,B", help="Ask only these sources. Default: all that are installed."),
+]
+
+
+def settings_from(**given: Any) -> Settings:
+    """Read the settings; options that were given win over the environment."""
+    from sluiceway.settings import load_settings
+
+    return load_settings(**given)
+
+
+def names_in(listed: str | None) -> list[str] | None:
+    """Split a comma-separated option; `None` when it was not given."""
+    if listed is None:
+        return None
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    if not names:
+        raise BadInput("nothing is listed; separate names with commas, for example apollo,exa")
+    return names
+
+
+def pairs_in(listed: list[str]) -> dict[str, str]:
+    """Read options of the form `name=value`."""
+    pairs = {}
+    for pair in listed:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise BadInput(f'--map {pair!r} is not of the form email="E-mail (work)"')
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def sandbox_target(url: str) -> Target:
+    """Ask a running sandbox how fast and how patiently it wants to be asked."""
+    import json
+    import urllib.error
+    import urllib.request
+
+    from sluiceway.app import Target
+
+    url = url.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"--sandbox-url {url!r} is not an address such as http://127.0.0.1:8099")
+    try:
+        with urllib.request.urlopen(f"{url}/_scenario", timeout=10) as answer:  # noqa: S310 - checked above
+            said = json.load(answer)
+        return Target(url, pace=said.get("pace") or {}, timeout_s=said.get("timeout_s") or {})
+    except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "reason", error)
+        raise BadInput(f"no sandbox answers at {url} ({reason}); start one with `sluiceway sandbox`") from error
+
+
+def existing(path: Path) -> Path:
+    """Return a path that must be a readable file."""
+    if not path.is_file():
+        raise BadInput(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+    return path

@@ -1,0 +1,192 @@
+"""Enriching a file: take its rows in, say what that would cost, ask, and write the enriched file.
+
+Each step can be interrupted and done again; nothing is asked or written twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from sluiceway.app import App
+from sluiceway.crash import crash_point
+from sluiceway.enriched_file import Enriched, RejectsFile, Written, write_enriched
+from sluiceway.errors import BadInput
+from sluiceway.outcome import read_statuses, timestamp
+from sluiceway.people_file import PeopleFile, Reject, Row
+from sluiceway.pipeline import batch as batches
+from sluiceway.pipeline.batch import CHUNK, Asked, Batch, InputRow
+from sluiceway.pipeline.embedded import Embedded, Tally
+from sluiceway.pipeline.run import Ended
+from sluiceway.prospect import best
+from sluiceway.store.schema import batch_rows, prospects
+from sluiceway.usage.ledger import Task
+
+TRIGGER = "file"
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a person may choose about a file besides where it goes."""
+
+    tenant: str = "default"
+    first: int | None = None
+    refresh: bool = False
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What a file turned out to hold. `prospects` counts distinct people among its usable rows."""
+
+    rows: int
+    rejected: int
+    prospects: int
+
+
+class SourceEstimate(msgspec.Struct):
+    """What one source would be asked: for how many prospects, at most at what price, and why not for the others.
+
+    `credits` are milli-credits by pool; `usd_micros` is `None` when a price is unknown.
+    """
+
+    provider: str
+    ask: int = 0
+    held: int = 0
+    skipped: Counter[str] = msgspec.field(default_factory=Counter)
+    credits: Counter[str] = msgspec.field(default_factory=Counter)
+    usd_micros: int | None = 0
+
+
+class FileEnrichment:
+    """One file on its way through an open app. Call `take_in` first, then `estimate`, `run` and `write`."""
+
+    def __init__(self, app: App, people: PeopleFile, out: Path, options: Options) -> None:
+        self._app = app
+        self._people = people
+        self._out = out
+        self._options = options
+        self.batch: Batch | None = None
+        self.rejects = RejectsFile(people, out)
+
+    async def take_in(self, on_rows: Callable[[int], None]) -> Taken:
+        """Bring the file's rows into the store, and its rejects into their own file; the second time, only look."""
+        batch = self.batch = await self._do(batches.open_batch, self._asked(), self._now())
+        rows = 0
+        with self.rejects:
+            for chunk in self._chunks():
+                usable = [self._input_row(row) for row in chunk if isinstance(row, Row)]
+                for row in chunk:
+                    if isinstance(row, Reject):
+                        self.rejects.add(row)
+                if batch.rows is None and usable:
+                    await self._do(batches.take_in, batch.id, usable, self._now())
+                    crash_point("ingest.chunk")
+                rows += len(chunk)
+                on_rows(rows)
+                await asyncio.sleep(0)
+        if batch.rows is None:
+            await self._do(batches.all_taken_in, batch.id, rows=rows, rejected=self.rejects.count)
+        with self._app.store.read() as connection:
+            return Taken(rows, self.rejects.count, batches.count_prospects(connection, batch.id))
+
+    async def estimate(self, on_prospects: Callable[[int], None]) -> dict[str, SourceEstimate]:
+        """Say, source by source, what `run` would ask and what that can cost at most. Nothing is sent."""
+        estimates = {name: SourceEstimate(source.provider) for name, source in self._app.sources.items()}
+        dispatcher = self._dispatcher(lambda *_: None, lambda _: None)
+        seen = 0
+        for page in dispatcher.pages():
+            for history in page:
+                for name, intention in dispatcher.enricher.intentions(history).items():
+                    _add(estimates[name], intention.status, intention.reason, intention.price)
+            seen += len(page)
+            on_prospects(seen)
+            await asyncio.sleep(0)
+        return estimates
+
+    async def withdraw(self) -> None:
+        """Take back what `take_in` brought, because the answer was no; a batch that has begun stays."""
+        if self.batch is not None:
+            await self._do(batches.withdraw, self.batch.id)
+
+    async def run(self, on_source: Callable[[str, str], None], on_prospect: Callable[[Ended], None]) -> Tally:
+        """Ask everything that is not held; returns early, without failing, when the work is stopped."""
+        batch = self._opened()
+        await self._do(batches.begin_batch, batch.id, batch.began_at)
+        crash_point("plan.agreed")
+        tally = await self._dispatcher(on_source, on_prospect).run()
+        await self._app.writer.flush()
+        if not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE]:
+            await self._do(batches.finish_batch, batch.id, self._now())
+        return tally
+
+    def write(self) -> Written:
+        """Write the enriched file: every input row, in order, with what is held about its person by now."""
+        return write_enriched(self._people, self._out, self._results, sources=list(self._app.sources))
+
+    def _dispatcher(self, on_source: Callable[[str, str], None], on_prospect: Callable[[Ended], None]) -> Embedded:
+        return self._app.embedded(self._opened(), TRIGGER, on_source=on_source, on_prospect=on_prospect)
+
+    def _opened(self) -> Batch:
+        if self.batch is None:
+            raise BadInput("the file has to be taken in first")
+        return self.batch
+
+    def _asked(self) -> Asked:
+        settings, options = self._app.settings, self._options
+        identity = {
+            "sources": sorted(self._app.sources),
+            "want": sorted(settings.want),
+            "columns": dict(self._people.columns),
+            "first": options.first,
+            "refresh": options.refresh,
+        }
+        return Asked(options.tenant, self._people.path.name, self._people.digest, identity, TRIGGER, options.refresh)
+
+    def _chunks(self) -> Iterator[list[Row | Reject]]:
+        rows = islice(self._people.read(), self._options.first)
+        while chunk := list(islice(rows, CHUNK)):
+            yield chunk
+
+    def _input_row(self, row: Row) -> InputRow:
+        return InputRow(row.number, row.tenant or self._options.tenant, row.person, row.external_id)
+
+    def _results(self, numbers: Sequence[int]) -> dict[int, Enriched]:
+        """Look up what is held about the people in some rows."""
+        r, p = batch_rows.c, prospects.c
+        query = select(r.number, p.fields, p.enrichment_source_status, p.enrichment_status)
+        query = query.join(prospects, p.id == r.prospect_id)
+        query = query.where(r.batch_id == self._opened().id, r.number.in_(numbers))
+        crash_point("output.writing")
+        with self._app.store.read() as connection:
+            rows = connection.execute(query).all()
+        return {
+            row.number: Enriched(
+                fields=best(msgspec.json.decode(row.fields)),
+                statuses=read_statuses(msgspec.json.decode(row.enrichment_source_status)),
+                status=row.enrichment_status,
+            )
+            for row in rows
+        }
+
+    async def _do(self, write: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return await self._app.writer.put(Task(lambda connection: write(connection, *arguments, **named)))
+
+    def _now(self) -> str:
+        return timestamp(self._app.store.clock.now())
+
+
+def _add(estimate: SourceEstimate, status: str, reason: str | None, price: Any) -> None:
+    if price is not None:
+        estimate.ask += 1
+        estimate.credits.update(price.credits)
+        if estimate.usd_micros is not None:
+            estimate.usd_micros = None if price.usd_micros is None else estimate.usd_micros + price.usd_micros
+    elif status == "cached":
+        estimate.held += 1
+    else:
+        estimate.skipped[reason or status] += 1
