@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Self
-from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
@@ -97,8 +97,13 @@ class Door:
 
 
 def _url(base_url: str, request: Request) -> URL:
-    query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
-    return URL(f"{base_url}{request.path}{query}", encoded=True)
+    address = _address(base_url + request.path)
+    return address.with_query(request.query) if request.query else address
+
+
+@lru_cache(maxsize=256)
+def _address(text: str) -> URL:
+    return URL(text, encoded=True)
 
 
 def _headers(source: Source, request: Request) -> dict[str, str]:

@@ -24,8 +24,10 @@ from sluiceway.sources._contract import (
     Skip,
     Source,
     Subject,
+    decoded,
     first_text,
     number,
+    record,
     refused,
     text,
     trouble,
@@ -33,6 +35,7 @@ from sluiceway.sources._contract import (
 )
 
 CREDIT = {"lead": 1000}
+_HEALTH = "auth/health"
 _PLACEHOLDER = "email_not_unlocked@domain.com"
 _USD_MICROS_PER_CREDIT = 26_000  # what one integrator computes from list prices; a setting may say better
 
@@ -64,7 +67,7 @@ class ApolloPerson(msgspec.Struct):
     state: Any = None
     country: Any = None
     personal_emails: Any = None
-    organization: Organization | None = None
+    organization: Any = None
 
 
 class Matched(msgspec.Struct):
@@ -72,6 +75,12 @@ class Matched(msgspec.Struct):
 
     person: ApolloPerson | None = None
     request_id: Any = None
+
+
+class Health(msgspec.Struct):
+    """The body of `auth/health`, which answers 200 to a bad key as well."""
+
+    is_logged_in: Any = None
 
 
 class Complaint(msgspec.Struct):
@@ -128,6 +137,8 @@ class Apollo(Source):
     def read(self, subject: Subject, request: Request, response: Response) -> Reading:
         if response.status != 200:
             return trouble(response, _complaint(response)) or _refusal(response)
+        if request.endpoint == _HEALTH:
+            return _health(msgspec.json.decode(response.body, type=Health))
         answer = msgspec.json.decode(response.body, type=Matched)
         request_id = text(answer.request_id) or None
         if answer.person is None:
@@ -142,7 +153,7 @@ class Apollo(Source):
         )
 
     def check(self) -> Request:
-        return Request("auth/health", "GET", "/auth/health")
+        return Request(_HEALTH, "GET", "/auth/health")
 
 
 def _parameters(person: Person) -> Iterator[tuple[str, str]]:
@@ -156,6 +167,12 @@ def _parameters(person: Person) -> Iterator[tuple[str, str]]:
         "linkedin_url": person.linkedin_url,
     }
     return ((name, value) for name, value in named.items() if value)
+
+
+def _health(said: Health) -> Reading:
+    if said.is_logged_in is True:
+        return Reading(Status.COMPLETE, FREE)
+    return refused(Status.UNAUTHORIZED, "Apollo does not know this key (auth/health: not logged in)", Retry.STOP)
 
 
 def _refusal(response: Response) -> Reading:
@@ -175,14 +192,12 @@ def _refusal(response: Response) -> Reading:
 
 def _complaint(response: Response) -> str:
     """Return what a refusal says; a bad key is refused in plain text."""
-    try:
-        return msgspec.json.decode(response.body, type=Complaint).words
-    except msgspec.MsgspecError:
-        return response.text()
+    said = decoded(response, Complaint)
+    return response.text().strip() if said is None else said.words
 
 
 def _person(said: ApolloPerson) -> Person:
-    employer = said.organization or Organization()
+    employer = record(said.organization, Organization)
     return Person(
         first_name=text(said.first_name),
         last_name=text(said.last_name),
@@ -198,7 +213,7 @@ def _found(said: ApolloPerson) -> Iterator[Found]:
     """Yield what may be stored; an address that Apollo guessed rather than verified is not one."""
     if said.email_status == "verified" and text(said.email) not in ("", _PLACEHOLDER):
         yield Found(Field.WORK_EMAIL, text(said.email), 90)
-    employer = said.organization or Organization()
+    employer = record(said.organization, Organization)
     plain = {
         Field.TITLE: text(said.title),
         Field.SENIORITY: text(said.seniority),
