@@ -206,9 +206,18 @@ _NOT_WORD: Final = re.compile(r"[^a-z0-9]+")
 @lru_cache(maxsize=8192)
 def fold(text: str) -> str:
     """Fold accents, case and punctuation away: `Inès Okafor-Lind` becomes `ines okafor lind`."""
-    from anyascii import anyascii  # a table of every script; `--help` has no use for it
+    if not text.isascii():
+        text = _NOT_ASCII.sub(_in_latin_letters, text)  # a long text has few such letters, and each is slow
+    return _NOT_WORD.sub(" ", text.lower()).strip()
 
-    return _NOT_WORD.sub(" ", anyascii(text).lower()).strip()
+
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
+
+
+def _in_latin_letters(letters: re.Match[str]) -> str:
+    from anyascii import anyascii  # a table of every script; most names never need it
+
+    return anyascii(letters[0])
 
 
 def _name_words(name: str) -> list[str]:

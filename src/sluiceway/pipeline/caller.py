@@ -19,7 +19,6 @@ from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged,
 from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
 from sluiceway.pipeline.gate import Gate, Held
-from sluiceway.pipeline.recover import utc_day
 from sluiceway.settings import OnUnknown
 from sluiceway.sources._contract import Reading, Request, Response, Retry, Source, Subject, understand
 from sluiceway.sources._http import Door
@@ -119,12 +118,11 @@ class Caller:
         return attempt
 
     def _stamp(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
-        now = self._clock.now()
-        day, hour = utc_day(now)
+        admitted = self._clock.stamp()
         return Attempt(
-            day=day,
+            day=admitted[:10],
             id=new_id(),
-            hour=hour,
+            hour=int(admitted[11:13]),
             provider=source.provider,
             source=source.name,
             endpoint=request.endpoint,
@@ -136,8 +134,8 @@ class Caller:
             batch_id=behalf.batch_id,
             prospect_id=behalf.prospect_id,
             source_result_id=behalf.source_result_id,
-            begun_at=timestamp(now),
-            deadline_at=timestamp(now + timedelta(seconds=self._terms[source.name].timeout_s)),
+            begun_at=admitted,
+            deadline_at=self._clock.stamp(after_s=self._terms[source.name].timeout_s),
         )
 
     async def obtain(
@@ -198,7 +196,7 @@ class Caller:
         return Finish(
             day=attempt.day,
             id=attempt.id,
-            at=timestamp(self._clock.now()),
+            at=self._clock.stamp(),
             result=reading.status.value,
             charge=reading.charge,
             http_status=response.status if response else None,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from sluiceway.outcome import BOUGHT, Status
 from sluiceway.prospect import Person, Prospect
-from sluiceway.sources._contract import Reading
+from sluiceway.sources._contract import Reading, Request
 from sluiceway.store.schema import answers, attempts, prospects, runs, source_results
 
 
@@ -64,6 +64,10 @@ class History(msgspec.Struct):
     last_run_id: str | None = None
     standing: Standing | None = None
     closed_in_batch: bool = False
+
+    def answer_to(self, request: Request, provider: str) -> Answered | None:
+        """Return the answer to a request that is in the ledger already."""
+        return self.answered.get(request.key(provider)) if self.answered else None
 
 
 def load(connection: Connection, ids: Sequence[str], *, since: str, batch_id: str | None) -> list[History]:

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -144,9 +144,3 @@ async def forget_dead_workers(store: Store, writer: Writer[Op]) -> None:
 def _remove_locks(paths: Iterable[str]) -> None:
     for path in paths:
         Path(path).unlink(missing_ok=True)
-
-
-def utc_day(moment: datetime) -> tuple[str, int]:
-    """Return the UTC day and hour that an attempt admitted at this moment belongs to."""
-    moment = moment.astimezone(UTC)
-    return moment.date().isoformat(), moment.hour

@@ -15,7 +15,7 @@ import msgspec
 from sluiceway.crash import crash_point
 from sluiceway.errors import Redactor, describe
 from sluiceway.identifier import new_id
-from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses, timestamp
+from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses
 from sluiceway.pipeline.caller import Behalf, Budget, Caller
 from sluiceway.pipeline.gate import Gate, Held
 from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
@@ -211,7 +211,7 @@ class Enricher:
             plan.status, plan.error = Status.SKIPPED, step.reason
         elif isinstance(step, Reading):
             plan.status, plan.error = step.status, step.error
-        elif bought := _purchase_behind(history, plan.source.name, step.key(plan.source.provider)):
+        elif bought := _purchase_behind(history, plan.source, step):
             plan.status, plan.cached_from = Status.CACHED, bought
         elif self._asked_too_often(plan.source, step, history):
             plan.status = Status.UNKNOWN
@@ -220,7 +220,7 @@ class Enricher:
             plan.request = step
 
     def _asked_too_often(self, source: Source, request: Request, history: History) -> bool:
-        if not request.price.paid or request.key(source.provider) in history.answered:
+        if not request.price.paid or history.answer_to(request, source.provider):
             return False
         return history.unknowns.get(source.name, 0) >= self._order.most_unknowns
 
@@ -230,7 +230,7 @@ class Enricher:
         """Record a run that needs no request, unless this batch has recorded one before."""
         if history.closed_in_batch:
             return Ended.HELD
-        now = timestamp(self._clock.now())
+        now = self._clock.stamp()
         status = self._standing_after(history, map(_as_closed, plans))
         run = self._run_row(history, now, closed_at=now, status=status)
         rows = tuple(self._result_row(run, plan) for plan in plans)
@@ -242,7 +242,7 @@ class Enricher:
 
     async def _open(self, history: History, plans: list[Plan]) -> str | None:
         """Open a run, with every attempt whose turn is now; `None` if somebody else has an open one."""
-        run = self._run_row(history, timestamp(self._clock.now()), closed_at=None, status="running")
+        run = self._run_row(history, self._clock.stamp(), closed_at=None, status="running")
         rows = tuple(self._result_row(run, plan) for plan in plans)
         for plan in plans:
             plan.begun = self._begin_now(history, plan)
@@ -256,7 +256,7 @@ class Enricher:
 
     def _begin_now(self, history: History, plan: Plan) -> Attempt | None:
         request = plan.request
-        if request is None or request.shared or request.key(plan.source.provider) in history.answered:
+        if request is None or request.shared or history.answer_to(request, plan.source.provider):
             return None
         return self._caller.begin_now(plan.source, request, self._behalf(history, plan))
 
@@ -344,7 +344,7 @@ class Enricher:
 
     async def _word(self, history: History, plan: Plan, request: Request, budget: Budget) -> Word:
         """Get the reading of one request's answer: from the ledger, from the shared documents, or by a call."""
-        if answered := history.answered.get(request.key(plan.source.provider)):
+        if answered := history.answer_to(request, plan.source.provider):
             return Word(answered.reading, answered=answered)
         assert plan.subject is not None  # noqa: S101 - set wherever a request is planned
         if request.shared:
@@ -416,7 +416,7 @@ class Enricher:
         return enrichment_status(statuses.values())
 
     def _now(self) -> str:
-        return timestamp(self._clock.now())
+        return self._clock.stamp()
 
 
 def _advance(asking: Asking, reading: Reading | None) -> Request | Reading | Skip:
@@ -445,10 +445,10 @@ def _findings(history: History, done: Iterable[Closed]) -> dict[str, dict[str, A
     return findings
 
 
-def _purchase_behind(history: History, source: str, request_key: str) -> str | None:
+def _purchase_behind(history: History, source: Source, request: Request) -> str | None:
     """Return the source result that an answer in the ledger was bought for, if it closed with a purchase."""
-    answered = history.answered.get(request_key)
+    answered = history.answer_to(request, source.provider)
     if answered is None:
         return None
-    purchases = history.bought.get(source, ())
+    purchases = history.bought.get(source.name, ())
     return next((b.source_result_id for b in purchases if b.attempt_id == answered.attempt_id), None)

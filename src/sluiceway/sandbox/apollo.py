@@ -229,7 +229,7 @@ def look_up(world: World, wanted: Mapping[str, Any]) -> tuple[Person | None, boo
         return found, False
     if (url := _text(wanted, "linkedin_url")) and (found := world.by_linkedin(url)):
         return found, False
-    if found := world.by_mark(_text(wanted, "id")[16:]):
+    if (identity := _text(wanted, "id")) and (found := world.by_mark(identity[16:])) and _id(found) == identity:
         return found, False
     employer = {"company": _text(wanted, "organization_name"), "domain": _text(wanted, "domain")}
     if name := _text(wanted, "name"):
@@ -285,7 +285,7 @@ def _person(person: Person) -> dict[str, Any]:
     company = person.company
     known = person.email_status != "unavailable"
     return {
-        "id": f"66f0a1b2c3d4e5f6{person.mark}",
+        "id": _id(person),
         "first_name": person.first_name,
         "last_name": person.last_name,
         "name": person.name,
@@ -315,6 +315,10 @@ def _person(person: Person) -> dict[str, Any]:
         "functions": [person.function],
         "seniority": person.seniority,
     }
+
+
+def _id(person: Person) -> str:
+    return f"66f0a1b2c3d4e5f6{person.mark}"
 
 
 def _employment(person: Person) -> dict[str, Any]:

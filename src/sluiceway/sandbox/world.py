@@ -152,10 +152,9 @@ class World:
     def by_mark(self, mark: str) -> Person | None:
         """Find somebody by the eight hexadecimal digits their profile's address ends with."""
         try:
-            number = self._slugs.back(int(mark, 16) & ((1 << _NUMBER_BITS) - 1))
+            return self.person(self._slugs.back(int(mark, 16) & ((1 << _NUMBER_BITS) - 1)))
         except ValueError:
             return None
-        return self.person(number) if number < POPULATION else None
 
     def by_name(self, name: str, *, company: str = "", domain: str = "") -> Person | None:
         """Find somebody by full name and employer, in any spelling of either."""

@@ -192,10 +192,11 @@ class Source(ABC):
     def subject_key(self, subject: Subject) -> str:
         """Return what makes two askings the same: `what is wanted|who is asked about`.
 
+        Only what this source can find counts as wanted from it.
         A complete answer is not bought again while the first part is the same; that nothing was found holds only for
         exactly the same person, because one more known fact may find them.
         """
-        wanted = "+".join(sorted(subject.want))
+        wanted = "+".join(sorted(want for want in subject.want if want.value in self.finds))
         return f"{wanted}|{blake2b(msgspec.json.encode(subject.person), digest_size=12).hexdigest()}"
 
     def read_file(self, document: bytes, status: int = 200) -> Any:

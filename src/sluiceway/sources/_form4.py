@@ -38,6 +38,10 @@ class NotAForm4(ValueError):  # noqa: N818 - named for what was found, not for b
         self.found = found
 
 
+class NotWhole(NotAForm4):
+    """The document is not whole, or no document at all, so it may read better when it is fetched again."""
+
+
 # --- what a filing says ---------------------------------------------------------------------------------------------
 
 
@@ -235,7 +239,8 @@ def decimal_text(number: Decimal) -> str:
 def read_form4(document: bytes) -> Form4:
     """Read a Form 4 or 4/A, given as its XML or as the full submission text around it.
 
-    Raises NotAForm4 for anything else: another form, a web page, an error body, a document cut short.
+    Raises NotAForm4 for anything else: another form, an error body; NotWhole, which is one, for a document cut short
+    and for a web page.
     """
     root = _parse(_xml_of(document))
     _refuse_other_documents(root)
@@ -262,18 +267,18 @@ def _xml_of(document: bytes) -> bytes:
         return document.strip()
     block, closed, _ = rest.partition(b"</XML>")
     if not closed:
-        raise NotAForm4("a submission cut short inside its <XML> block")
+        raise NotWhole("a submission cut short inside its <XML> block")
     return block.strip()
 
 
 def _parse(xml: bytes) -> _Element:
     if not xml:
-        raise NotAForm4("an empty document")
+        raise NotWhole("an empty document")
     _refuse_by_first_words(xml[:2048].removeprefix(b"\xef\xbb\xbf").lstrip().lower())
     try:
         root = etree.fromstring(xml, _safe_parser())
     except etree.XMLSyntaxError as error:
-        raise NotAForm4(f"a document that is not whole XML ({error.msg})") from error
+        raise NotWhole(f"a document that is not whole XML ({error.msg})") from error
     # No filing carries a DOCTYPE. One that does wants entities expanded, and what it says cannot be trusted.
     if root.getroottree().docinfo.internalDTD is not None:
         raise NotAForm4("an XML document with a DOCTYPE")
@@ -282,7 +287,7 @@ def _parse(xml: bytes) -> _Element:
 
 def _refuse_by_first_words(head: bytes) -> None:
     if head.startswith((b"<!doctype html", b"<html")):
-        raise NotAForm4("an HTML page")
+        raise NotWhole("an HTML page")
     if head.startswith((b"<sec-document>", b"<submission>", b"-----begin privacy-enhanced")):
         raise NotAForm4("a submission without an <XML> block")
 

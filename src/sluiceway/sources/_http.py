@@ -24,10 +24,8 @@ BODY_LIMIT = 8 * 1024 * 1024
 
 _CONNECT_S = 10.0
 _KEEPALIVE_S = 15.0
-_KEPT_HEADERS = frozenset(
-    ("content-type", "etag", "retry-after", "request-id", "x-request-id", "last-modified")
-)  # what readers use; the rest is not worth carrying
-_KEPT_PREFIXES = ("x-rate-limit", "x-minute", "x-hourly", "x-24-hour", "anthropic-ratelimit")
+_KEPT_HEADERS = ("content-type", "etag", "retry-after", "request-id", "x-request-id")
+"""What readers use; the rest is not worth carrying."""
 
 
 class Door:
@@ -114,8 +112,7 @@ def _headers(source: Source, request: Request) -> dict[str, str]:
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    lowered = ((name.lower(), value) for name, value in headers.items())
-    return {name: value for name, value in lowered if name in _KEPT_HEADERS or name.startswith(_KEPT_PREFIXES)}
+    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
 
 
 def _reason(error: BaseException) -> str:

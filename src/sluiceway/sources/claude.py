@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import msgspec
 
 from sluiceway.outcome import FREE, Charge, ChargeKind, Status
-from sluiceway.prospect import Field, Found, Want
+from sluiceway.prospect import Field, Found, Person, Want
 from sluiceway.sources._contract import (
     Credential,
     Price,
@@ -235,6 +236,19 @@ class Claude(Source):
             message = msgspec.json.decode(response.body, type=Message)
             reading = _judged(message, request, _charge(message, self.model))
         return msgspec.structs.replace(reading, request_id=request_id)
+
+    def subject_key(self, subject: Subject) -> str:
+        """Return the key of all that is sent, so that new findings, another prompt or model make a new summary."""
+        request = self.request(subject)
+        return "|" if isinstance(request, Skip) else f"{request.key(self.provider)}|"
+
+    def read_file(self, document: bytes, status: int = 200) -> Any:
+        """Read a saved answer, taken as its own input: what it was written from was not saved with it."""
+        response = Response(status, {}, document)
+        message = decoded(response, Message)
+        own = body({"messages": [{"content": body(message.words if message else "").decode()}]})
+        request = Request("saved", "POST", "/v1/messages", body=own)
+        return self.read(Subject(Person(), (), datetime.now(UTC).date()), request, response)
 
     def check(self) -> Request:
         return Request(_MODELS, "GET", "/v1/models")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ SCHEMA_VERSION = "0001"
 
 _BUSY_MS = 30_000
 _CLOCK_FRESH_S = 30.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Store:
@@ -55,15 +57,25 @@ class Clock:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._read_at = float("-inf")
-        self._anchor = datetime.now(UTC)
+        self._anchored_at = float("-inf")
+        self._anchor_ms = 0
 
     def now(self) -> datetime:
         """Return the present moment by the database's clock, aware and in UTC."""
-        elapsed = time.monotonic() - self._read_at
+        return _EPOCH + timedelta(milliseconds=self._now_ms())
+
+    def stamp(self, *, after_s: float = 0.0) -> str:
+        """Return the moment some seconds from now as tables hold it: ISO 8601, UTC, milliseconds, `Z`."""
+        second, millisecond = divmod(self._now_ms() + int(after_s * 1000), 1000)
+        return f"{_to_the_second(second)}.{millisecond:03d}Z"
+
+    def _now_ms(self) -> int:
+        elapsed = time.monotonic() - self._anchored_at
         if elapsed > _CLOCK_FRESH_S:
-            self._anchor, self._read_at, elapsed = self._ask(), time.monotonic(), 0.0
-        return self._anchor + timedelta(seconds=elapsed)
+            now_ms = int(self._ask().timestamp() * 1000)
+            carried_ms = self._anchor_ms + int(elapsed * 1000) if self._anchor_ms else 0
+            self._anchor_ms, self._anchored_at, elapsed = max(now_ms, carried_ms), time.monotonic(), 0.0
+        return self._anchor_ms + int(elapsed * 1000)
 
     def _ask(self) -> datetime:
         if self._engine.dialect.name == "sqlite":
@@ -71,6 +83,12 @@ class Clock:
         with self._engine.connect() as connection:
             moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             return moment.astimezone(UTC)
+
+
+@lru_cache(maxsize=256)
+def _to_the_second(second: int) -> str:
+    """Format a moment; many stamps fall into each second, and formatting dates is slow."""
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def open_store(url: str) -> Store:
