@@ -118,7 +118,7 @@ async def opened(
                 store.writing,
                 apply,
                 interval=settings.commit_interval_ms / 1000,
-                on_trouble=lambda trouble: tell(trouble or "the store can be written again; going on"),
+                tell=tell,
             )
             try:
                 await register(worker, store, writer)

@@ -7,22 +7,29 @@ run as a value, and again over real HTTP, given by the sandbox exactly as writte
 from __future__ import annotations
 
 import base64
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from operator import le
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sluiceway.outcome import FAILURES, ChargeKind, Status
+from sluiceway.errors import LostAnswer, ProviderChanged
+from sluiceway.outcome import FAILURES, UNKNOWN_CHARGE, ChargeKind, Status
 from sluiceway.prospect import Match, Person, Want
+from sluiceway.sandbox.people import people_csv
+from sluiceway.sandbox.scenario import SHIPPED
 from sluiceway.sources._contract import Reading, Request, Response, Retry, Skip, Source, Subject, understand
+from sluiceway.sources._http import Door
 from sluiceway.sources.testing import check_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sluiceway.sandbox.process import SandboxProcess
-    from sluiceway.sources._http import Door
 
 INES = Person(
     first_name="Ines", last_name="Okafor-Lind", company="Harbourline Robotics", domain="harbourline.example",
@@ -165,7 +172,7 @@ def read(source: Source, case: Case, subject: Subject) -> Reading:
     return reading
 
 
-async def read_over_http(source: Source, case: Case, subject: Subject, sandbox: SandboxProcess, door: Door) -> Reading:
+async def read_over_http(source: Source, case: Case, subject: Subject, sandbox: SandboxProcess) -> Reading:
     """Have the sandbox give a case's answer, and read what arrives."""
     subject = case.subject or subject
     request = asked(source, subject)
@@ -175,9 +182,70 @@ async def read_over_http(source: Source, case: Case, subject: Subject, sandbox: 
         "headers": case.headers,
         "body_base64": base64.b64encode(case.content).decode(),
     })  # fmt: skip
-    response = await door.send(source, request, sandbox.url + source.sandbox[request.host], 10.0)
+    async with Door() as door:
+        response = await door.send(source, request, sandbox.url + source.sandbox[request.host], 10.0)
     assert (response.status, response.body) == (case.status, case.content)
     return understand(source, subject, request, response)
+
+
+def somebody(count: int, **findings: Any) -> list[Subject]:
+    """So many people of the sandbox's world, spelled as unevenly as real lists are."""
+    rows = csv.DictReader(people_csv(count))
+    return [about(Person(**{name: row[name] for name in row if name != "tenant"}), **findings) for row in rows]
+
+
+async def ask_all(source: Source, subjects: list[Subject], sandbox: SandboxProcess) -> list[Reading]:
+    """Ask the sandbox about everybody the source does not skip; an answer that is lost may have been counted."""
+    readings = []
+    async with Door() as door:
+        for subject in subjects:
+            request = source.request(subject)
+            if isinstance(request, Skip):
+                continue
+            try:
+                response = await door.send(source, request, sandbox.url + source.sandbox[request.host], 5.0)
+            except (LostAnswer, ProviderChanged) as error:
+                readings.append(Reading(Status.UNKNOWN, UNKNOWN_CHARGE, str(error)))
+            else:
+                readings.append(check_reading(source, subject, request, response))
+    return readings
+
+
+BAD_DAY = """
+description = "Everything that can go wrong with an answer, often."
+[edgar]
+limit = 0
+""" + "".join(f"[[fault]]\nkind = '{kind}'\nchance = 0.06\n{more}\n" for kind, more in (
+    ("rate-limited", "retry_after_s = 1"), ("status", "status = 500"), ("status", "status = 503"),
+    ("status", "status = 504"), ("reset-before", ""), ("reset-after", ""), ("truncated", ""), ("malformed", ""),
+    ("not-utf8", ""), ("html", ""),
+))  # fmt: skip
+
+
+@contextmanager
+def a_bad_day(sandbox: SandboxProcess) -> Iterator[None]:
+    """Let the sandbox's answers go wrong for a while."""
+    sandbox.post("/_scenario", BAD_DAY)
+    try:
+        yield
+    finally:
+        sandbox.post("/_scenario", (SHIPPED / "calm.toml").read_text())
+
+
+def agrees_with_meter(source: Source, readings: list[Reading], sandbox: SandboxProcess) -> None:
+    """Hold the provider's own meter against what we counted: between what is sure and what may be."""
+    meter = sandbox.meter()["providers"][source.provider]
+    billed = [reading.charge for reading in readings if reading.charge.kind is ChargeKind.BILLED]
+    unclear = sum(reading.charge.kind is ChargeKind.UNKNOWN for reading in readings)
+    assert meter["requests"] == len(readings)
+    assert len(billed) <= meter["billed"] <= len(billed) + unclear
+    counted = (
+        len(billed),
+        sum(charge.milli_credits or 0 for charge in billed),
+        sum(charge.usd_micros or 0 for charge in billed),
+    )
+    metered = (meter["billed"], meter["credits"], meter["usd_micros"])
+    assert counted == metered if not unclear else all(map(le, counted, metered))
 
 
 def within(reading: Reading, request: Request) -> None:

@@ -5,10 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from contract import INES, Case, about, agrees, anywhere, asked, confirmed, free, names, paid, read, unreadable
+from contract import (
+    INES,
+    Case,
+    a_bad_day,
+    about,
+    agrees,
+    agrees_with_meter,
+    anywhere,
+    ask_all,
+    asked,
+    confirmed,
+    free,
+    names,
+    paid,
+    read,
+    read_over_http,
+    somebody,
+    unreadable,
+)
 
 from sluiceway.outcome import ChargeKind, Status
 from sluiceway.prospect import Match, Person, Want
+from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.sources._contract import Response, Retry, understand
 from sluiceway.sources.apollo import Apollo
 
@@ -99,10 +118,30 @@ def test_each_answer_of_apollo_means_what_the_table_says(case: Case) -> None:
     agrees(read(SOURCE, case, about()), case.means)
 
 
+@pytest.mark.parametrize("case", CASES, ids=names(CASES))
+async def test_each_answer_of_apollo_means_the_same_over_http(case: Case, sandbox: SandboxProcess) -> None:
+    agrees(await read_over_http(SOURCE, case, about(), sandbox), case.means)
+
+
 def test_apollo_is_counted_only_after_a_confirmed_answer() -> None:
     counted = [case.name for case in CASES if read(SOURCE, case, about()).charge.kind is ChargeKind.BILLED]
     assert counted == [case.name for case in confirmed(ANSWERS)]
     assert all(case.status == 200 and case.body["person"] for case in confirmed(ANSWERS))
+
+
+async def test_what_we_count_of_apollo_is_what_its_own_meter_counts(sandbox: SandboxProcess) -> None:
+    readings = await ask_all(SOURCE, somebody(80), sandbox)
+    assert {reading.charge.kind for reading in readings} <= {ChargeKind.BILLED, ChargeKind.FREE}
+    assert any(reading.status is Status.COMPLETE for reading in readings)
+    agrees_with_meter(SOURCE, readings, sandbox)
+
+
+async def test_on_a_bad_day_apollo_is_never_counted_without_a_confirmed_answer(sandbox: SandboxProcess) -> None:
+    subjects = somebody(200)
+    with a_bad_day(sandbox):
+        readings = await ask_all(SOURCE, subjects, sandbox)
+        agrees_with_meter(SOURCE, readings, sandbox)
+    assert {reading.charge.kind for reading in readings} >= {ChargeKind.BILLED, ChargeKind.FREE, ChargeKind.UNKNOWN}
 
 
 def test_apollo_is_asked_in_the_query_string_and_for_nothing_that_costs_more() -> None:

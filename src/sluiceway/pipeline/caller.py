@@ -208,7 +208,7 @@ class Caller:
 
     async def _was_offline(self, source: Source, request: Request, finish: Finish) -> bool:
         """Wait out a lost network, if that is why the request never left; such an attempt is not a try."""
-        if not self._gate.is_offline(time.monotonic() - (finish.latency_us or 0) / 1e6):
+        if not self._gate.is_offline():
             return False
         self._writer.post(finish)
         await self._gate.wait_online(self._terms[source.name].base_urls[request.host])

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-_RECENT_S = 3.0
+_RECENT_S = 10.0
 """How recently somebody must have answered for a failed connection to be that one provider's trouble."""
+
+_WORTH_SAYING_S = 2.0
 
 _LONGEST_PROBE_GAP_S = 15.0
 
@@ -44,6 +46,7 @@ class Gate:
         self._last_answer = float("-inf")
         self._online = asyncio.Event()
         self._online.set()
+        self._said_offline = False
         self._probe: asyncio.Task[None] | None = None
 
     def check(self, provider: str) -> None:
@@ -81,17 +84,18 @@ class Gate:
         self._last_answer = time.monotonic()
         if not self._online.is_set():
             self._online.set()
-            self._tell("the network is back; going on")
+            if self._said_offline:
+                self._said_offline = False
+                self._tell("the network is back; going on")
 
-    def is_offline(self, sent_at: float) -> bool:
-        """Tell whether a connection that failed means there is no network: nobody answered for a while."""
-        return max(self._last_answer + _RECENT_S, sent_at) < time.monotonic() and self._last_answer < sent_at
+    def is_offline(self) -> bool:
+        """Tell whether a connection that has just failed means there is no network: nobody answered for a while."""
+        return time.monotonic() - self._last_answer > _RECENT_S
 
     async def wait_online(self, url: str) -> None:
         """Wait until a provider can be reached again; raises `Held` when the work is stopped meanwhile."""
         if self._online.is_set():
             self._online.clear()
-            self._tell("no provider can be reached; waiting for the network (nothing is lost, Ctrl-C stops)")
             self._probe = asyncio.create_task(self._probe_until_back(url))
         stopped = asyncio.create_task(self.draining.wait())
         back = asyncio.create_task(self._online.wait())
@@ -103,15 +107,25 @@ class Gate:
 
     async def _probe_until_back(self, url: str) -> None:
         """Connect, without sending anything, until it works."""
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        gap = 0.5
+        started = time.monotonic()
+        gap = 0.25
         while not self._online.is_set() and not self.draining.is_set():
-            try:
-                _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, port), 5.0)
-            except (OSError, TimeoutError):
-                await asyncio.sleep(gap)
-                gap = min(gap * 2, _LONGEST_PROBE_GAP_S)
-            else:
-                writer.close()
+            if await _can_connect(url):
                 self.answered()
+                return
+            if not self._said_offline and time.monotonic() - started > _WORTH_SAYING_S:
+                self._said_offline = True
+                self._tell("no provider can be reached; waiting for the network (nothing is lost, Ctrl-C stops)")
+            await asyncio.sleep(gap)
+            gap = min(gap * 2, _LONGEST_PROBE_GAP_S)
+
+
+async def _can_connect(url: str) -> bool:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, port), 5.0)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

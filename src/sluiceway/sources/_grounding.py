@@ -11,7 +11,8 @@ are compared after this normalisation, which is the whole rule:
 - **Words** are figures from two on: `seven`, `twenty-five`, `two million`, `a million`, `third`. `one`, `first` and
   `second` are not ("one of the first"), nor are vague ones (`millions`, `half`, `several`).
 - **Counts**: a bare figure (no money, no percentage, no `million`) is also grounded by the length of a list.
-- **Addresses**: every e-mail address and web address must be in the material; digits inside one are no figures.
+- **Addresses**: every e-mail address must be in the material, and every web address, or one that begins with it and
+  goes on with a slash; `http`, `www` and capitals are not compared. Digits inside an address are no figures.
 - **Names** are no figures: digits glued to letters (`B2B`, `Web3`), and the SEC's forms and rules (`Form 4`, `10-K`).
 
 Numbers that follow from others (sums, ages, differences) are not grounded; the prompt says so too.

@@ -3,7 +3,7 @@
 Wire formats: https://www.sec.gov/search-filings/edgar-application-programming-interfaces (`_edgar_pages` has more). The
 walk has four steps: the employer's number (CIK) from the map of listed companies; the person's own number from the
 names of everybody who filed a Form 4 about the employer in the last 24 months; the person's list of filings; and each
-filing. Everything is public and about companies, so all of it is shared, and a filed document is fetched once, ever.
+filing. All of it is public, so whoever is asked about shares it, and a filed document is fetched once, ever.
 
 Every document answered with 200 is counted, at no cost. The SEC allows ten requests a second over all its hosts, and
 answers whoever exceeds that, or does not say who they are, with 403 and a web page for about ten minutes; a missing

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from sluiceway.errors import BadSetting, NewerStore, StoreUnavailable
@@ -159,6 +159,24 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _begin_reading(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
+
+
+_UNREACHABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+
+
+def is_unreachable(error: DBAPIError) -> bool:
+    """Tell a store that cannot be written at present from one that refuses what it is given."""
+    if name := getattr(error.orig, "sqlite_errorname", None):
+        return str(name).startswith(_UNREACHABLE)
+    return bool(error.connection_invalidated) or isinstance(error, OperationalError | InterfaceError)
+
+
+def do_not_wait_for_locks(connection: Connection) -> None:
+    """Have a connection fail at once when another process is writing, for a caller that must not block."""
+    if connection.dialect.name == "sqlite":
+        driver = connection.connection.driver_connection
+        if driver is not None:
+            driver.execute("PRAGMA busy_timeout = 0")
 
 
 def merge_json(dialect: str, column: str, patch: str) -> str:

@@ -1,50 +1,53 @@
 """The one writer of a process: many prospects share a commit.
 
-Callers hand over operations from the event loop; a thread gathers what arrived, applies it in one transaction, and
-reports back once per commit. An operation is durable when its future resolves. Nothing that was handed over is
-withdrawn when its caller is cancelled.
+Callers hand over operations; what arrived within an interval is applied in one transaction. An operation is durable
+when its future resolves. Nothing that was handed over is withdrawn when its caller is cancelled.
 
-A commit that fails is retried for as long as the process lives while the store is unreachable; where the store
-refuses the batch itself, each operation is tried alone, so that one bad row fails alone.
+Statements run on the event loop, because each takes microseconds and on a thread every one of them would have to win
+the interpreter back from the loop; only the COMMIT, which waits for the disk, runs on a thread
+(docs/decisions/0002-one-writer.md has the measurements).
+
+While the store cannot be written, a commit is retried for as long as the process lives. Where the store refuses the
+batch itself, each operation is tried alone, so that one bad row fails alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import Connection, Engine, RootTransaction
+from sqlalchemy.exc import DBAPIError
 
 from sluiceway.crash import crash_point
 from sluiceway.errors import StoreUnavailable
+from sluiceway.store.engine import do_not_wait_for_locks, is_unreachable
 
 Op = TypeVar("Op")
 Apply = Callable[[Connection, Sequence[Op]], Sequence[Any]]
 """Apply operations inside an open transaction and return one result per operation."""
 
-_RETRY_S = (0.05, 0.2, 1.0, 5.0)
+_RETRY_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_WORTH_SAYING_S = 1.0
 
 
-class _Queued(Generic[Op]):
-    """An operation on its way to a commit."""
+class _Queued(NamedTuple):
+    """An operation on its way to a commit (`None` only marks a place in the queue), and who waits for it."""
 
-    __slots__ = ("done", "op")
-
-    def __init__(self, op: Op, done: asyncio.Future[Any] | None) -> None:
-        self.op = op
-        self.done = done
+    op: Any
+    done: asyncio.Future[Any] | None
 
 
 class Writer(Generic[Op]):
-    """Group-commit operations on a thread of its own.
+    """Group-commit operations, from a running event loop.
 
     `interval` is how long, in seconds, a commit waits for company; `largest` bounds a transaction, in operations.
-    `on_trouble` is told, on the loop, when the store becomes unreachable (a sentence) and when it is back (`None`).
+    `tell` is given a sentence when the store cannot be written for a while, when it can again, and when it refused an
+    operation that nobody waits for.
     """
 
     def __init__(
@@ -53,121 +56,133 @@ class Writer(Generic[Op]):
         apply: Apply[Op],
         *,
         interval: float = 0.003,
-        largest: int = 400,
-        on_trouble: Callable[[str | None], None] | None = None,
+        largest: int = 200,
+        tell: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._engine = engine
         self._apply = apply
         self._interval = interval
         self._largest = largest
-        self._on_trouble = on_trouble
-        self._queue: deque[_Queued[Op]] = deque()
-        self._wake = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
+        self._tell = tell
+        self._queue: deque[_Queued] = deque()
+        self._wake = asyncio.Event()
         self._closing = False
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="sluiceway-writer", daemon=True)
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="sluiceway-commit")
+        self._connection: Connection | None = None
+        self._task = self._loop.create_task(self._run(), name="sluiceway-writer")
         self.commits = 0
-        self._thread.start()
 
     def put(self, op: Op) -> asyncio.Future[Any]:
         """Queue an operation; the future resolves to its result once it is durable."""
-        done: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(_Queued(op, done))
-        return done
+        return self._enqueue_waiting(op)
 
     def post(self, op: Op) -> None:
         """Queue an operation whose result nobody waits for; it is durable after `flush`."""
         self._enqueue(_Queued(op, None))
 
-    def _enqueue(self, queued: _Queued[Op]) -> None:
-        if self._closing:
-            raise StoreUnavailable("the writer is closed")
-        self._idle.clear()
-        self._queue.append(queued)
-        if not self._wake.is_set():
-            self._wake.set()
-
     async def flush(self) -> None:
         """Wait until everything queued so far is durable."""
-        await asyncio.to_thread(self._idle.wait)
+        await self._enqueue_waiting(None)
 
     async def close(self) -> None:
-        """Commit what is queued and end the thread."""
+        """Commit what is queued and let go of the store."""
         self._closing = True
         self._wake.set()
-        await asyncio.to_thread(self._thread.join)
+        await self._task
+        self._disk.shutdown()
+        self._disconnect()
 
-    def _run(self) -> None:
-        while True:
-            self._wake.wait()
+    def _enqueue_waiting(self, op: Any) -> asyncio.Future[Any]:
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._enqueue(_Queued(op, done))
+        return done
+
+    def _enqueue(self, queued: _Queued) -> None:
+        if self._closing:
+            raise StoreUnavailable("the writer is closed")
+        self._queue.append(queued)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while not (self._closing and not self._queue):
+            await self._wake.wait()
             if not self._closing:
-                time.sleep(self._interval)
+                await asyncio.sleep(self._interval)
             self._wake.clear()
             while self._queue:
-                self._commit([self._queue.popleft() for _ in range(min(len(self._queue), self._largest))])
-            if self._wake.is_set():
-                continue
-            self._idle.set()
-            if self._queue:  # something arrived between the last look and being idle
-                self._idle.clear()
-                self._wake.set()
-            elif self._closing:
-                return
+                size = min(len(self._queue), self._largest)
+                await self._commit([self._queue.popleft() for _ in range(size)])
 
-    def _commit(self, batch: list[_Queued[Op]]) -> None:
+    async def _commit(self, batch: list[_Queued]) -> None:
+        """Make a batch durable and tell who waits; a batch that is refused is tried operation by operation."""
+        ops = [queued.op for queued in batch if queued.op is not None]
         try:
-            results = self._until_reachable([queued.op for queued in batch])
-        except Exception as error:
+            results = iter(await self._until_reachable(ops) if ops else ())
+        except Exception as error:  # whatever refused the batch, each operation gets its own try
             if len(batch) == 1:
-                self._report([(batch[0], None, error)])
-            else:
-                for queued in batch:
-                    self._commit([queued])
+                self._refuse(batch[0], error)
+                return
+            for queued in batch:
+                await self._commit([queued])
             return
-        self._report([(queued, result, None) for queued, result in zip(batch, results, strict=True)])
+        for queued in batch:
+            result = next(results) if queued.op is not None else None
+            if queued.done is not None and not queued.done.done():
+                queued.done.set_result(result)
 
-    def _until_reachable(self, ops: Sequence[Op]) -> Sequence[Any]:
-        tries = 0
+    def _refuse(self, queued: _Queued, error: Exception) -> None:
+        if queued.done is None:
+            self._tell(f"the store refused a {type(queued.op).__name__}: {error}")
+        elif not queued.done.done():
+            queued.done.set_exception(error)
+
+    async def _until_reachable(self, ops: Sequence[Op]) -> Sequence[Any]:
+        started, tries, said = time.monotonic(), 0, False
         while True:
             try:
-                results = self._transact(ops)
-            except OperationalError as error:
+                results = await self._transact(ops)
+            except DBAPIError as error:
+                if not is_unreachable(error):
+                    raise
+                if not said and time.monotonic() - started > _WORTH_SAYING_S:
+                    said = True
+                    self._tell(f"the store cannot be written ({_cause(error)}); work waits until it can")
+                await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
                 tries += 1
-                self._tell(f"the store cannot be written ({_cause(error)}); work waits until it can")
-                time.sleep(_RETRY_S[min(tries, len(_RETRY_S)) - 1])
             else:
-                if tries:
-                    self._tell(None)
+                if said:
+                    self._tell("the store can be written again; going on")
                 return results
 
-    def _transact(self, ops: Sequence[Op]) -> Sequence[Any]:
-        with self._engine.begin() as connection:
+    async def _transact(self, ops: Sequence[Op]) -> Sequence[Any]:
+        connection = self._connect()
+        try:
+            transaction = connection.begin()
             results = self._apply(connection, ops)
             crash_point("commit.before")
+            await self._loop.run_in_executor(self._disk, _commit_durably, transaction)
+        except BaseException:
+            self._disconnect()  # which rolls back; the next try starts on a clean connection
+            raise
         self.commits += 1
-        crash_point("commit.after")
         return results
 
-    def _tell(self, trouble: str | None) -> None:
-        if self._on_trouble:
-            self._loop.call_soon_threadsafe(self._on_trouble, trouble)
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+            do_not_wait_for_locks(self._connection)
+        return self._connection
 
-    def _report(self, outcomes: list[tuple[_Queued[Op], Any, Exception | None]]) -> None:
-        waited_for = [outcome for outcome in outcomes if outcome[0].done is not None]
-        if waited_for and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_resolve, waited_for)
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-def _resolve(outcomes: list[tuple[_Queued[Any], Any, Exception | None]]) -> None:
-    for queued, result, error in outcomes:
-        if queued.done is None or queued.done.done():
-            continue
-        if error is None:
-            queued.done.set_result(result)
-        else:
-            queued.done.set_exception(error)
+def _commit_durably(transaction: RootTransaction) -> None:
+    transaction.commit()
+    crash_point("commit.after")
 
 
 def _cause(error: DBAPIError) -> str:
