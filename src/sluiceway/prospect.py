@@ -224,11 +224,16 @@ def _name_words(name: str) -> list[str]:
     return [word for word in fold(name).split() if word not in _HONORIFICS]
 
 
+_LONGEST_COMPANY: Final = 200
+"""Characters of a company's name that are compared; looking for legal suffixes takes the square of the length."""
+
+
 @lru_cache(maxsize=8192)
 def normal_company(name: str) -> str:
     """Fold a company's name and drop its legal suffix: `Quell Holdings, Inc.` becomes `quell holdings`."""
     from cleanco import basename
 
+    name = " ".join(name.split())[:_LONGEST_COMPANY]
     return fold(basename(name)) or fold(name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 from form4_documents import SAMPLES
@@ -42,6 +44,13 @@ def test_what_may_be_the_beginning_of_several_names_is_none_of_them() -> None:
 @pytest.mark.parametrize("nameless", ["", "///", "The", "王"])
 def test_a_name_without_a_word_is_no_companys(nameless: str) -> None:
     assert Companies([["0000000007", "X", "DELTA AIR LINES"], ["0000000008", "Y", "/"]]).named(nameless) == []
+
+
+@pytest.mark.parametrize("endless", ["x" + " " * 100_000 + "y", "/" * 50_000 + "x", "a." * 50_000])
+def test_a_name_without_end_is_told_from_others_at_once(endless: str) -> None:
+    started = time.monotonic()
+    assert Companies([["0000000007", "X", "X"], ["0000000008", "Y", endless]]).named(endless)
+    assert time.monotonic() - started < 2
 
 
 def test_each_real_company_is_found_by_the_name_it_is_listed_under() -> None:

@@ -113,9 +113,9 @@ async def _check(source: Source, door: Any, terms: Any, redact: Any) -> tuple[st
         response = await door.send(source, request, terms.base_urls[request.host], terms.timeout_s)
     except SluicewayError as error:
         return "no answer", describe(error, redact)
-    if response.status < 300:
-        return "works", f"HTTP {response.status} from {request.endpoint}"
     reading = understand(source, Subject(Person(), (), datetime.now(UTC).date()), request, response)
+    if reading.status == "complete":
+        return "works", f"HTTP {response.status} from {request.endpoint}"
     refused = reading.status in ("unauthorized", "quota_exceeded")
     return ("refused" if refused else "no answer"), describe(reading.error or "no reason given", redact)
 

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import select
 
 from sluiceway.crash import crash_point
-from sluiceway.outcome import BOUGHT, ChargeKind, as_json, parse_timestamp
+from sluiceway.outcome import BOUGHT, ChargeKind, Status, as_json, parse_timestamp
 from sluiceway.pipeline.caller import Behalf, Budget, Caller, Obtained
 from sluiceway.sources._contract import Reading, Request, Source, Subject
 from sluiceway.store.engine import Store
@@ -23,6 +23,8 @@ from sluiceway.usage.ledger import Document, Op
 
 _REMEMBERED = 2000
 _NOT_MODIFIED = 304
+_MISSING_FOR_S = 86_400.0
+"""How long a document stays missing that the provider did not have; what is there may be kept for ever."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -49,6 +51,7 @@ class Library:
         key = request.key(source.provider)
         kept = self._kept.get(key)
         if kept and self._is_fresh(kept, request):
+            self._kept.move_to_end(key)
             return kept.reading
         if key not in self._fetching:
             fetch = asyncio.create_task(self._look_up(key, source, subject, request))
@@ -98,9 +101,9 @@ class Library:
         return Kept(msgspec.json.decode(row.reading, type=Reading), row.etag, fetched_at)
 
     def _is_fresh(self, kept: Kept, request: Request) -> bool:
-        if request.fresh_for is None:
-            return True
-        return self._store.clock.now() - kept.fetched_at < timedelta(seconds=request.fresh_for)
+        missing = kept.reading.status is Status.NO_DATA
+        fresh_for = min(request.fresh_for or _MISSING_FOR_S, _MISSING_FOR_S) if missing else request.fresh_for
+        return fresh_for is None or self._store.clock.now() - kept.fetched_at < timedelta(seconds=fresh_for)
 
     def _remember(self, key: str, kept: Kept) -> None:
         self._kept[key] = kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -40,6 +41,7 @@ def run(
     until_stdin_closes: bool = False,
 ) -> int:
     """Listen until Ctrl-C, SIGTERM or, if asked for, the end of standard input; say where in one line."""
+    gc.set_threshold(50_000)  # what an answer leaves behind has no cycles: looking for them slows everything down
     try:
         asyncio.run(_until_stopped(port, seed, scenario, today, until_stdin_closes))
     except (SandboxError, ScenarioError) as error:

@@ -41,7 +41,7 @@ class Edgar:
         self._full_text = FullText(self._docket)
         self._limiter = PerSecond(terms.limit)
         self._ticker_map = lru_cache(maxsize=1)(self._make_ticker_map)
-        self._submissions = lru_cache(maxsize=2048)(self._make_submissions)
+        self._submissions = lru_cache(maxsize=512)(self._make_submissions)
 
     def credential(self, ask: Ask) -> str:
         """Give whoever the request says it is from; there are no keys."""

@@ -107,7 +107,7 @@ class Docket:
         self.world = world
         self._key = key_of(world.seed, "filings")
         self._ciks = Shuffle(key_of(world.seed, "owner cik"), _CIK_BITS)
-        self.of_issuer = lru_cache(maxsize=2048)(self._of_issuer)
+        self.of_issuer = lru_cache(maxsize=512)(self._of_issuer)
 
     def is_insider(self, company: int, place: int) -> bool:
         """Say whether whoever holds this place has filed anything."""

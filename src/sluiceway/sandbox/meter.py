@@ -11,6 +11,7 @@ Credits are integer milli-credits (one credit is 1000), money is integer micro-d
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ CLAUDE_USD = {
     "claude-opus": (5_000_000, 25_000_000),
     "claude-fable": (10_000_000, 50_000_000),
 }
+_STARTS_WITH_PERSON = re.compile(rb'\s*\{\s*"person"\s*:\s*\{')
 PAID = ("apollo", "contactout", "exa", "claude")
 PROVIDERS = ("apollo", "contactout", "exa", "edgar", "claude")
 
@@ -211,7 +213,8 @@ def cost_of(provider: str, asked: Asked, status: int, body: bytes) -> Cost:
 
 def _apollo(path: str, body: bytes) -> Cost:
     if path.endswith("/people/match"):
-        amount = CREDIT if json.loads(body).get("person") else 0
+        # by far the most frequent answer: seen at its first bytes it need not be read to the end
+        amount = CREDIT if _STARTS_WITH_PERSON.match(body) or json.loads(body).get("person") else 0
     elif path.endswith("/people/bulk_match"):
         amount = round(json.loads(body)["credits_consumed"] * CREDIT)
     else:

@@ -118,7 +118,8 @@ _LOOSE_WORDS = frozenset({"com", "group", "holding", "holdings"})
 @lru_cache(maxsize=16384)
 def company_key(name: str) -> str:
     """Fold a company's name to what its spellings share, here and in the SEC's lists."""
-    key = normal_company(_DROPPED.sub("", _REGISTERED.sub("", " ".join(name.split()))))
+    name = " ".join(name.split())[:_LONGEST_NAME]  # legal forms are taken off in quadratic time
+    key = normal_company(_DROPPED.sub("", _REGISTERED.sub("", name)))
     while (shorter := normal_company(key)) != key:  # `Merck & Co., Inc.` has two legal forms
         key = shorter
     return key.removeprefix("the ")

@@ -83,8 +83,11 @@ def ungrounded(text: str, material: Any) -> list[str]:
 
     `material` is plain JSON: figures are looked for in its numbers, in its texts and names, and in its lists' lengths.
     """
+    written = figures(text)
+    if not written:
+        return []
     known = Known(material)
-    strange = [figure.written for figure in figures(text) if not any(map(known.all, figure.readings))]
+    strange = [figure.written for figure in written if not any(map(known.all, figure.readings))]
     return list(dict.fromkeys(strange))
 
 
@@ -97,7 +100,9 @@ class Known:
         self._days: set[Day] = set()
         self._quarters: set[Quarter] = set()
         self._addresses: set[str] = set()
-        self._learn(material)
+        texts: list[str] = []
+        self._learn(material, texts)
+        self._learn_text(_APART.join(texts))
 
     def all(self, reading: Reading) -> bool:
         """Tell whether every part of a reading is in the material."""
@@ -116,22 +121,24 @@ class Known:
             case Address(text):
                 return any(known == text or known.startswith(f"{text}/") for known in self._addresses)
 
-    def _learn(self, material: Any) -> None:
+    def _learn(self, material: Any, texts: list[str]) -> None:
+        """Learn the numbers and the lists' lengths, and set aside the texts that may hold figures."""
         match material:
             case bool() | None:
                 pass
             case int() | float() | Decimal():
                 self._numbers.add(Decimal(str(material)).copy_abs())
             case str():
-                self._learn_text(material)
+                if _MAY_HOLD_FIGURES.search(material):
+                    texts.append(material)
             case list() | tuple():
                 self._counts.add(len(material))
                 for item in material:
-                    self._learn(item)
+                    self._learn(item, texts)
             case dict():
                 for name, value in material.items():
-                    self._learn(name)
-                    self._learn(value)
+                    self._learn(name, texts)
+                    self._learn(value, texts)
 
     def _learn_text(self, text: str) -> None:
         self._addresses.update(_bare(found[0]) for found in _HOST.finditer(_plain(text)))
@@ -402,4 +409,13 @@ _KINDS: Final = (
     (_NUMBER, _amount),
     (_WORDS, _words),
     (_ORDINAL, _ordinal),
+)
+
+# --- looking at many texts at once -----------------------------------------------------------------------------------
+
+_APART: Final = "\n|\n"
+"""Stands between texts that are searched together; no figure reaches across it."""
+
+_MAY_HOLD_FIGURES: Final = re.compile(
+    rf"[\d@]|\w\.\w|[^\x00-\x7f]|{'|'.join((*_SMALL, *_TENS, *_ORDINALS, _SCALE_WORD))}|quarter", re.IGNORECASE
 )

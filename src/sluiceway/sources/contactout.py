@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
@@ -280,9 +281,14 @@ def _snake(said: dict[str, Any]) -> dict[str, Any]:
     """Return an object with its names in snake_case; where both spellings came, the one that holds something."""
     snake: dict[str, Any] = {}
     for name, value in said.items():
-        plain = _CAMEL.sub("_", name).lower()
+        plain = _snake_name(name)
         snake[plain] = snake.get(plain) or value
     return snake
+
+
+@lru_cache(maxsize=1024)
+def _snake_name(name: str) -> str:
+    return _CAMEL.sub("_", name).lower()
 
 
 def _texts(value: Any) -> list[str]:

@@ -146,13 +146,16 @@ def _sorted_out(person: Person, results: list[Any]) -> tuple[list[dict[str, str]
 
 
 def _is_about(person: Person, result: Result) -> bool:
-    words = fold(result.everything).split()
-    return _names_person(words, person.name) and _names_employer(words, person, result)
+    said = f" {fold(result.everything)} "
+    return _names_person(said, person.name) and _names_employer(said, person, result)
 
 
-def _names_person(words: list[str], name: str) -> bool:
-    """Tell whether these words name the person: as asked, or given and family name close to each other."""
-    return _has_phrase(words, fold(name)) or any(same_name(name, spelling) for spelling in _spellings(words, name))
+def _names_person(said: str, name: str) -> bool:
+    """Tell whether a folded text names the person: as asked, or given and family name close to each other."""
+    if _has_phrase(said, fold(name)):
+        return True
+    words = said.split()
+    return any(same_name(name, spelling) for spelling in _spellings(words, name))
 
 
 def _spellings(words: list[str], name: str) -> Iterator[str]:
@@ -169,18 +172,19 @@ def _spellings(words: list[str], name: str) -> Iterator[str]:
             yield from (f"{given} {word}" for given in words[at + 1 : at + 2] if len(given) > 1)
 
 
-def _names_employer(words: list[str], person: Person, result: Result) -> bool:
+def _names_employer(said: str, person: Person, result: Result) -> bool:
     domain = normal_domain(person.domain)
     host = normal_domain(text(result.url))
     return (
-        _has_phrase(words, normal_company(person.company))
+        _has_phrase(said, normal_company(person.company))
         or (bool(domain) and (host == domain or host.endswith(f".{domain}")))
-        or _has_phrase(words, fold(domain))
+        or _has_phrase(said, fold(domain))
     )
 
 
-def _has_phrase(words: list[str], phrase: str) -> bool:
-    return bool(phrase) and f" {phrase} " in f" {' '.join(words)} "
+def _has_phrase(said: str, phrase: str) -> bool:
+    """Tell whether a folded text, with a space at either end, has these words in a row."""
+    return bool(phrase) and f" {phrase} " in said
 
 
 def _article(person: Person, result: Result) -> dict[str, str]:
@@ -195,7 +199,7 @@ def _article(person: Person, result: Result) -> dict[str, str]:
 def _highlight(person: Person, result: Result) -> str:
     """Choose the passage to show: the first that names the person, else the first, else how the page begins."""
     passages = list(filter(None, result.passages))
-    naming = (passage for passage in passages if _names_person(fold(passage).split(), person.name))
+    naming = (passage for passage in passages if _names_person(f" {fold(passage)} ", person.name))
     return next(naming, passages[0] if passages else text(result.text)[:_HIGHLIGHT_CHARACTERS])
 
 

@@ -1,8 +1,7 @@
 """Statements that carry many rows at once, in SQL that both SQLite and PostgreSQL read.
 
 A group commit writes tens of rows per table. One statement with many rows costs a third of what as many statements
-do, and, on a thread beside the event loop, hands the interpreter lock over once instead of once per row. Row counts
-are cut into powers of two, so that a handful of statement texts stay prepared whatever the batch's size.
+do.
 """
 
 from __future__ import annotations
@@ -108,8 +107,4 @@ class Update(BulkStatement):
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    start = 0
-    while start < len(rows):
-        size = min(_LARGEST, 1 << ((len(rows) - start).bit_length() - 1))
-        yield rows[start : start + size]
-        start += size
+    return (rows[start : start + _LARGEST] for start in range(0, len(rows), _LARGEST))
