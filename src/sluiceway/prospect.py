@@ -228,7 +228,7 @@ _LONGEST_COMPANY: Final = 200
 """Characters of a company's name that are compared; looking for legal suffixes takes the square of the length."""
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=32_768)
 def normal_company(name: str) -> str:
     """Fold a company's name and drop its legal suffix: `Quell Holdings, Inc.` becomes `quell holdings`."""
     from cleanco import basename

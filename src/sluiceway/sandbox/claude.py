@@ -178,6 +178,7 @@ def _complaints(wanted: dict[str, Any], version: str) -> tuple[str, ...]:
         "" if isinstance(wanted.get("model"), str) else "model: Field required",
         "" if isinstance(tokens, int) and tokens > 0 else "max_tokens: Field required",
         _message_complaint(wanted.get("messages")),
+        _shape_complaint(wanted),
         _thinking_complaint(wanted),
         "stream: the sandbox does not imitate streaming" if wanted.get("stream") else "",
         _open_object(_schema_of(wanted), "output_config.format.schema"),
@@ -189,6 +190,16 @@ def _message_complaint(messages: object) -> str:
         return "messages: at least one message is required"
     if messages[-1].get("role") != "user":
         return "This model does not support assistant message prefill. The conversation must end with a user message."
+    return ""
+
+
+def _shape_complaint(wanted: dict[str, Any]) -> str:
+    for key in ("thinking", "tool_choice", "output_config"):
+        if not isinstance(wanted.get(key, {}), dict):
+            return f"{key}: Input should be an object"
+    tools = wanted.get("tools", [])
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) and "name" in tool for tool in tools):
+        return "tools: Input should be a list of tools"
     return ""
 
 
@@ -223,7 +234,7 @@ def _write(wanted: dict[str, Any], bend: Bend | None, luck: int) -> dict[str, An
     if bend == "refusal":
         details = {"type": "refusal", "category": None, "explanation": "The request was declined."}
         return {"content": [], "stop_reason": "refusal", "stop_details": details, "usage": _usage(3)}
-    thinks = (wanted.get("thinking") or {}).get("type") != "disabled" and luck % 2 == 0
+    thinks = wanted.get("thinking", {}).get("type") != "disabled" and luck % 2 == 0
     thoughts = 20 + luck % 60 if thinks else 0
     facts = Facts(_prompt(wanted))
     block, reason, tokens = _block(wanted, facts, bend == "ungrounded", wanted["max_tokens"] - thoughts)
@@ -234,7 +245,7 @@ def _write(wanted: dict[str, Any], bend: Bend | None, luck: int) -> dict[str, An
 def _block(wanted: dict[str, Any], facts: Facts, ungrounded: bool, allowed: int) -> tuple[dict[str, Any], str, int]:
     """Compose the one block that answers: a tool's arguments if one was forced, else a text."""
     if (tool := _forced_tool(wanted)) is not None:
-        arguments = fill(tool.get("input_schema", {}), facts, ungrounded)
+        arguments = _filled(tool.get("input_schema", {}), facts, ungrounded)
         block = {"type": "tool_use", "id": "toolu_01Sandbox", "name": tool["name"], "input": arguments}
         return block, "tool_use", _tokens(encode(arguments).decode())
     text, reason = _fitted(_text(wanted, facts, ungrounded), allowed)
@@ -244,8 +255,16 @@ def _block(wanted: dict[str, Any], facts: Facts, ungrounded: bool, allowed: int)
 def _text(wanted: dict[str, Any], facts: Facts, ungrounded: bool) -> str:
     schema = _schema_of(wanted)
     if schema is not None:
-        return encode(fill(schema, facts, ungrounded)).decode()
+        return encode(_filled(schema, facts, ungrounded)).decode()
     return facts.summary() + (f" {facts.invented()}" if ungrounded else "")
+
+
+def _filled(schema: dict[str, Any], facts: Facts, ungrounded: bool) -> Any:
+    """Fill a schema, or refuse one that makes no sense, in which anything may be of any type."""
+    try:
+        return fill(schema, facts, ungrounded)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _invalid("output_config.format.schema: not a valid JSON schema") from error
 
 
 def _fitted(text: str, tokens: int) -> tuple[str, str]:
@@ -264,7 +283,7 @@ def _prompt(wanted: dict[str, Any]) -> str:
 
 
 def _forced_tool(wanted: dict[str, Any]) -> dict[str, Any] | None:
-    choice, tools = wanted.get("tool_choice") or {}, wanted.get("tools") or []
+    choice, tools = wanted.get("tool_choice", {}), wanted.get("tools", [])
     if choice.get("type") == "any":
         return tools[0] if tools else None
     return next(

@@ -1,7 +1,7 @@
 """Read a scenario: what goes wrong, for whom, how often and when.
 
 A scenario is a TOML file: a description, the pace and time-out a client may take over for the duration, the terms of
-each account, and any number of `[[latency]]` and `[[fault]]` tables. `scenarios/bad-day.toml` uses every one of them.
+each account, and any number of `[[latency]]` and `[[fault]]` tables. `scenarios/bad-day.toml` uses most of them.
 
     ScenarioError   the file is not a scenario; the message names the key and what it may be. Mend the file.
 """

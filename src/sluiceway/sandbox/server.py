@@ -38,8 +38,10 @@ class Sandbox:
         scenario: str = "calm",
         today: date | None = None,
     ) -> None:
-        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        if not _is_loopback(host):
             raise SandboxError(f"the sandbox listens on loopback addresses only, and {host} is not one")
+        if not 0 <= port <= 65535:
+            raise SandboxError(f"there is no port {port}; ports go from 0, which finds a free one, to 65535")
         self.world = World(seed, today)
         self.control = Control(self.world, load(scenario))
         self._host = host
@@ -84,6 +86,13 @@ class Sandbox:
         if delivery.delay_s > 0:
             await asyncio.sleep(delivery.delay_s)
         return cast("web.StreamResponse", delivery)  # which it resembles in all the server looks at
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def serve(

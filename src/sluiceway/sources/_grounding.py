@@ -87,8 +87,10 @@ def ungrounded(text: str, material: Any) -> list[str]:
     if not written:
         return []
     known = Known(material)
-    strange = [figure.written for figure in written if not any(map(known.all, figure.readings))]
-    return list(dict.fromkeys(strange))
+    strange = [figure for figure in written if not known.grounds(figure)]
+    if strange:
+        known.read_texts()
+    return list(dict.fromkeys(figure.written for figure in strange if not known.grounds(figure)))
 
 
 class Known:
@@ -100,9 +102,17 @@ class Known:
         self._days: set[Day] = set()
         self._quarters: set[Quarter] = set()
         self._addresses: set[str] = set()
-        texts: list[str] = []
-        self._learn(material, texts)
-        self._learn_text(_APART.join(texts))
+        self._texts: list[str] = []
+        self._learn(material)
+
+    def grounds(self, figure: Figure) -> bool:
+        """Tell whether every part of one of the figure's readings is in the material, as far as it was read."""
+        return any(map(self.all, figure.readings))
+
+    def read_texts(self) -> None:
+        """Learn what the texts hold too; most figures are among the numbers, and looking at prose is slow."""
+        self._learn_text(_APART.join(self._texts))
+        self._texts = []
 
     def all(self, reading: Reading) -> bool:
         """Tell whether every part of a reading is in the material."""
@@ -121,24 +131,23 @@ class Known:
             case Address(text):
                 return any(known == text or known.startswith(f"{text}/") for known in self._addresses)
 
-    def _learn(self, material: Any, texts: list[str]) -> None:
-        """Learn the numbers and the lists' lengths, and set aside the texts that may hold figures."""
-        match material:
-            case bool() | None:
-                pass
-            case int() | float() | Decimal():
-                self._numbers.add(Decimal(str(material)).copy_abs())
-            case str():
-                if _MAY_HOLD_FIGURES.search(material):
-                    texts.append(material)
-            case list() | tuple():
-                self._counts.add(len(material))
-                for item in material:
-                    self._learn(item, texts)
-            case dict():
-                for name, value in material.items():
-                    self._learn(name, texts)
-                    self._learn(value, texts)
+    def _learn(self, material: Any) -> None:
+        """Learn the numbers and the lists' lengths, and set the texts aside."""
+        left = [material]
+        while left:
+            match left.pop():
+                case str() as text:
+                    self._texts.append(text)
+                case bool() | None:
+                    pass
+                case int() | float() | Decimal() as number:
+                    self._numbers.add(Decimal(str(number)).copy_abs())
+                case list() | tuple() as items:
+                    self._counts.add(len(items))
+                    left.extend(items)
+                case dict() as pairs:
+                    left.extend(pairs)
+                    left.extend(pairs.values())
 
     def _learn_text(self, text: str) -> None:
         self._addresses.update(_bare(found[0]) for found in _HOST.finditer(_plain(text)))
@@ -415,7 +424,3 @@ _KINDS: Final = (
 
 _APART: Final = "\n|\n"
 """Stands between texts that are searched together; no figure reaches across it."""
-
-_MAY_HOLD_FIGURES: Final = re.compile(
-    rf"[\d@]|\w\.\w|[^\x00-\x7f]|{'|'.join((*_SMALL, *_TENS, *_ORDINALS, _SCALE_WORD))}|quarter", re.IGNORECASE
-)
