@@ -50,7 +50,7 @@ class ChargeKind(StrEnum):
     NOT_SENT = "not_sent"
 
 
-class Charge(msgspec.Struct, frozen=True):
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """What one attempt cost.
 
     `credits` maps a provider's credit pool to integer milli-credits; `usd_micros` is integer micro-dollars.

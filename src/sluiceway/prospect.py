@@ -48,7 +48,7 @@ class Want(StrEnum):
     PHONE = "phone"
 
 
-class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+class Person(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The few facts that tell one person from another, as asked by a caller or as said by a provider."""
 
     first_name: str = ""
@@ -66,7 +66,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.full_name or f"{self.first_name} {self.last_name}".strip()
 
 
-class Prospect(msgspec.Struct, frozen=True):
+class Prospect(msgspec.Struct, frozen=True, gc=False):
     """One person a tenant asked about."""
 
     id: str
@@ -74,7 +74,7 @@ class Prospect(msgspec.Struct, frozen=True):
     person: Person
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """A value a source found for a field; `confidence` (0 to 100) decides between sources."""
 
     field: Field
@@ -82,7 +82,7 @@ class Found(msgspec.Struct, frozen=True):
     confidence: int = 50
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """A value a prospect holds, with its provenance: which source, when, and from which attempt."""
 
     value: Any

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from sluiceway.crash import crash_point
 from sluiceway.outcome import BOUGHT, ChargeKind, Status, as_json, parse_timestamp
@@ -21,7 +21,12 @@ from sluiceway.store.schema import documents
 from sluiceway.store.writer import Writer
 from sluiceway.usage.ledger import Document, Op
 
-_REMEMBERED = 2000
+_BY_KEY = select(documents.c.reading, documents.c.etag, documents.c.fetched_at).where(
+    documents.c.request_key == bindparam("key")
+)
+_REMEMBERED = 64
+"""Documents held decoded: those that everybody needs. More would cost the garbage collector more than they save."""
+
 _NOT_MODIFIED = 304
 _MISSING_FOR_S = 86_400.0
 """How long a document stays missing that the provider did not have; what is there may be kept for ever."""
@@ -92,9 +97,8 @@ class Library:
         return self._kept[key].reading
 
     def _stored(self, key: str) -> Kept | None:
-        d = documents.c
         with self._store.read() as connection:
-            row = connection.execute(select(d.reading, d.etag, d.fetched_at).where(d.request_key == key)).first()
+            row = connection.execute(_BY_KEY, {"key": key}).first()
         fetched_at = parse_timestamp(row.fetched_at) if row else None
         if row is None or fetched_at is None:
             return None

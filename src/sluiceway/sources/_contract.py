@@ -36,7 +36,7 @@ class Retry(StrEnum):
     STOP = "stop"
 
 
-class Price(msgspec.Struct, frozen=True):
+class Price(msgspec.Struct, frozen=True, gc=False):
     """The most one request can cost: milli-credits by pool, and micro-dollars (`None` where unknown)."""
 
     credits: dict[str, int] = {}
@@ -56,7 +56,7 @@ class Credential(msgspec.Struct, frozen=True):
     secret: bool = True
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One request, without its credential.
 
     `endpoint` names it in the ledger; `path` is appended to the base URL of `host`. A `shared` request is about
@@ -84,7 +84,7 @@ class Request(msgspec.Struct, frozen=True):
         return blake2b(parameters, digest_size=16).hexdigest()
 
 
-class Response(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A complete answer: status, headers (names in lower case) and the whole body."""
 
     status: int
@@ -108,7 +108,7 @@ class Response(msgspec.Struct, frozen=True):
             return None
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What one answer said: its outcome, its charge, and what may be done next.
 
     `found` fills fields when `match` is sure; `data` is whatever the source itself needs to go on, or what a person
@@ -126,7 +126,7 @@ class Reading(msgspec.Struct, frozen=True):
     request_id: str | None = None
 
 
-class Subject(msgspec.Struct, frozen=True):
+class Subject(msgspec.Struct, frozen=True, gc=False):
     """What a source is told: the person, what may be bought, today's UTC date, and what other sources found."""
 
     person: Person

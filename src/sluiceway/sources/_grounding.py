@@ -137,7 +137,7 @@ class Known:
         while left:
             match left.pop():
                 case str() as text:
-                    self._texts.append(text)
+                    self._learn_plain(text)
                 case bool() | None:
                     pass
                 case int() | float() | Decimal() as number:
@@ -148,6 +148,15 @@ class Known:
                 case dict() as pairs:
                     left.extend(pairs)
                     left.extend(pairs.values())
+
+    def _learn_plain(self, text: str) -> None:
+        """Learn a text that is nothing but a number or a day, as many of a filing's are; set others aside."""
+        if _PLAIN_NUMBER.fullmatch(text):
+            self._numbers.add(Decimal(text))
+        elif (day := _ISO.fullmatch(text)) and (readings := _written_day(day)):
+            self._keep(readings[0][0])
+        else:
+            self._texts.append(text)
 
     def _learn_text(self, text: str) -> None:
         self._addresses.update(_bare(found[0]) for found in _HOST.finditer(_plain(text)))
@@ -185,9 +194,22 @@ def figures(text: str) -> list[Figure]:
     """
     found: list[Figure] = []
     left = _plain(text)
-    for pattern, read in _KINDS:
-        left = pattern.sub(_taker(read, found), left)
+    marks = _marks(left)
+    for needs, pattern, read in _KINDS:
+        if not marks.isdisjoint(needs):
+            left = pattern.sub(_taker(read, found), left)
     return sorted(found, key=lambda figure: figure.at)
+
+
+def _marks(text: str) -> set[str]:
+    """Return the words of a text, in lower case, with `0` for any digit and `@`: what tells which kinds may be there.
+
+    Most kinds are missing from most texts, and looking for one that is missing costs as much as for one that is there.
+    """
+    return {"0" if mark.isdecimal() else mark for mark in _MARK.findall(text.lower())}
+
+
+_MARK: Final = re.compile(r"[a-z]+|[0-9@]")
 
 
 def _taker(read: Callable[[re.Match[str]], tuple[Reading, ...] | None], found: list[Figure]) -> Callable[..., str]:
@@ -402,25 +424,33 @@ def _ordinal(match: re.Match[str]) -> tuple[Reading, ...]:
     return ((Amount(Decimal(_ORDINALS[match["word"].lower()])),),)
 
 
+_DIGIT: Final = frozenset("0")
+_A_MONTH: Final = frozenset(
+    "january february march april may june july august september sept october november december".split() + _MONTHS
+)
+_A_QUARTER: Final = frozenset(("q", *_ORDINAL_QUARTERS))
+
 _KINDS: Final = (
-    (_EMAIL, _address),
-    (_URL, _address),
-    (_NAME, _name),
-    (_ISO, _written_day),
-    (_NUMERIC, _either_way),
-    (_DAY_MONTH, _written_day),
-    (_MONTH_DAY, _written_day),
-    (_MONTH_YEAR, _written_day),
-    (_ISO_MONTH, _year_and_month),
-    (_QUARTER, _quarter),
-    (_FISCAL, _year),
-    (_DECADE, _decade),
-    (_NUMBER, _amount),
-    (_WORDS, _words),
-    (_ORDINAL, _ordinal),
+    (frozenset("@"), _EMAIL, _address),
+    (frozenset(("http", "https", "www")), _URL, _address),
+    (_DIGIT, _NAME, _name),
+    (_DIGIT, _ISO, _written_day),
+    (_DIGIT, _NUMERIC, _either_way),
+    (_A_MONTH, _DAY_MONTH, _written_day),
+    (_A_MONTH, _MONTH_DAY, _written_day),
+    (_A_MONTH, _MONTH_YEAR, _written_day),
+    (_DIGIT, _ISO_MONTH, _year_and_month),
+    (_A_QUARTER, _QUARTER, _quarter),
+    (frozenset(("fy",)), _FISCAL, _year),
+    (frozenset("s"), _DECADE, _decade),
+    (_DIGIT, _NUMBER, _amount),
+    (frozenset((*_SMALL, *_TENS, "hundred", "thousand", "million", "billion", "trillion", "dozen")), _WORDS, _words),
+    (frozenset(_ORDINALS), _ORDINAL, _ordinal),
 )
 
 # --- looking at many texts at once -----------------------------------------------------------------------------------
+
+_PLAIN_NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 
 _APART: Final = "\n|\n"
 """Stands between texts that are searched together; no figure reaches across it."""

@@ -61,7 +61,6 @@ class Door:
         """
         if self._session is None:
             raise NotSent("the HTTP client is not open")
-        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(_CONNECT_S, timeout_s))
         try:
             async with self._session.request(
                 request.method,
@@ -69,7 +68,7 @@ class Door:
                 data=request.body,
                 headers=_headers(source, request),
                 allow_redirects=False,
-                timeout=timeout,
+                timeout=_timeout(timeout_s),
             ) as answer:
                 content = await self._body(answer)
                 return Response(answer.status, _kept(answer.headers), content)
@@ -104,10 +103,15 @@ def _address(text: str) -> URL:
     return URL(text, encoded=True)
 
 
+@lru_cache(maxsize=256)
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, connect=min(_CONNECT_S, seconds))
+
+
 def _headers(source: Source, request: Request) -> dict[str, str]:
     headers = {**source.headers(), **request.headers}
-    if request.body is not None:
-        headers.setdefault("content-type", "application/json")
+    if request.body is not None and "content-type" not in headers:
+        headers["content-type"] = "application/json"
     return headers
 
 

@@ -119,6 +119,7 @@ runs = Table(
         postgresql_where=text("closed_at IS NULL"),
     ),
     Index("runs_batch", "batch_id", "prospect_id"),
+    sqlite_with_rowid=False,
     comment="One enrichment of one prospect; at most one is open per prospect.",
 )
 
@@ -140,6 +141,7 @@ source_results = Table(
     _text("closed_at", optional=True),
     UniqueConstraint("run_id", "source"),
     Index("source_results_prospect", "prospect_id", "source"),
+    sqlite_with_rowid=False,
     comment="One row per run and source, closed once with the outcome a person sees.",
 )
 

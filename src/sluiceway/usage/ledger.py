@@ -20,7 +20,7 @@ from sluiceway.store.schema import answers, attempts, documents, external_usage,
 from sluiceway.usage.counter import PLATFORM, TotalsFold
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One request about to be sent. `day` and `hour` (UTC) were stamped when it was admitted and never change."""
 
     day: str
@@ -41,7 +41,7 @@ class Attempt(msgspec.Struct, frozen=True):
     deadline_at: str
 
 
-class RunRow(msgspec.Struct, frozen=True):
+class RunRow(msgspec.Struct, frozen=True, gc=False):
     """One enrichment of one prospect. A run that needs no request is opened already closed."""
 
     id: str
@@ -55,7 +55,7 @@ class RunRow(msgspec.Struct, frozen=True):
     status: str
 
 
-class ResultRow(msgspec.Struct, frozen=True):
+class ResultRow(msgspec.Struct, frozen=True, gc=False):
     """One source's part of a run, open or (skipped, cached) closed from the start."""
 
     id: str
@@ -71,7 +71,7 @@ class ResultRow(msgspec.Struct, frozen=True):
     closed_at: str | None
 
 
-class Close(msgspec.Struct, frozen=True):
+class Close(msgspec.Struct, frozen=True, gc=False):
     """The one closing of a source result, and what it brings to the prospect.
 
     `fields` maps held keys to stored values (see `prospect.hold`). `at` is when the source's last word came.
@@ -90,7 +90,7 @@ class Close(msgspec.Struct, frozen=True):
     fields: dict[str, list[Any]] = {}
 
 
-class OpenRun(msgspec.Struct, frozen=True):
+class OpenRun(msgspec.Struct, frozen=True, gc=False):
     """Open a run, its source results and its first attempts together; the result is whether it was opened.
 
     It is only opened if `former` is still the prospect's last run: if anybody ran it since the caller looked, what
@@ -103,13 +103,13 @@ class OpenRun(msgspec.Struct, frozen=True):
     begins: tuple[Attempt, ...] = ()
 
 
-class Begin(msgspec.Struct, frozen=True):
+class Begin(msgspec.Struct, frozen=True, gc=False):
     """Make an attempt durable before its request leaves."""
 
     attempt: Attempt
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What a counted answer said, kept with its attempt."""
 
     tenant_id: str
@@ -119,7 +119,7 @@ class Answer(msgspec.Struct, frozen=True):
     reading: str
 
 
-class Document(msgspec.Struct, frozen=True):
+class Document(msgspec.Struct, frozen=True, gc=False):
     """A shared answer, or the news that the one we hold is still current (`reading` is `None`)."""
 
     request_key: str
@@ -128,7 +128,7 @@ class Document(msgspec.Struct, frozen=True):
     reading: str | None
 
 
-class Finish(msgspec.Struct, frozen=True):
+class Finish(msgspec.Struct, frozen=True, gc=False):
     """Close an attempt with its result and charge, and with what its answer said."""
 
     day: str
@@ -146,20 +146,20 @@ class Finish(msgspec.Struct, frozen=True):
     close: Close | None = None
 
 
-class CloseResult(msgspec.Struct, frozen=True):
+class CloseResult(msgspec.Struct, frozen=True, gc=False):
     """Close a source result that needed no (further) request."""
 
     close: Close
 
 
-class Hold(msgspec.Struct, frozen=True):
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """Put an open source result aside: `waiting`, and why."""
 
     source_result_id: str
     reason: str
 
 
-class CloseRun(msgspec.Struct, frozen=True):
+class CloseRun(msgspec.Struct, frozen=True, gc=False):
     """End a run; `status` becomes the prospect's own."""
 
     run_id: str
@@ -168,7 +168,7 @@ class CloseRun(msgspec.Struct, frozen=True):
     status: str
 
 
-class TakeOver(msgspec.Struct, frozen=True):
+class TakeOver(msgspec.Struct, frozen=True, gc=False):
     """Make an open run this worker's; the result is whether its former worker still held it."""
 
     run_id: str
@@ -176,7 +176,7 @@ class TakeOver(msgspec.Struct, frozen=True):
     former: str
 
 
-class External(msgspec.Struct, frozen=True):
+class External(msgspec.Struct, frozen=True, gc=False):
     """Counted calls with no attempt behind them, booked once under their own id."""
 
     id: str
@@ -189,7 +189,7 @@ class External(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
-class Task(msgspec.Struct, frozen=True):
+class Task(msgspec.Struct, frozen=True, gc=False):
     """Anything rarer, as a function of the open transaction; its return value is the operation's result."""
 
     run: Callable[[Connection], Any]

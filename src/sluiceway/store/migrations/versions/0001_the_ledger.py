@@ -183,6 +183,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         comment="One enrichment of one prospect; at most one is open per prospect.",
+        sqlite_with_rowid=False,
     )
     op.create_index("runs_batch", "runs", ["batch_id", "prospect_id"], unique=False)
     op.create_index(
@@ -211,6 +212,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run_id", "source"),
         comment="One row per run and source, closed once with the outcome a person sees.",
+        sqlite_with_rowid=False,
     )
     op.create_index("source_results_prospect", "source_results", ["prospect_id", "source"], unique=False)
     op.create_table(
