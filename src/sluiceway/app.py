@@ -20,8 +20,9 @@ from sluiceway.settings import Settings
 from sluiceway.sources import Source, choose
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Store, open_store
+from sluiceway.store.facts import keep_apart
 from sluiceway.store.writer import Writer
-from sluiceway.usage.ledger import Op, apply
+from sluiceway.usage.ledger import Op, Task, apply
 from sluiceway.usage.pace import Pace
 
 _SANDBOX_CREDENTIALS = "sandbox-"
@@ -71,9 +72,9 @@ class App(msgspec.Struct, frozen=True):
             on_prospect=on_prospect,
         )
 
-    def enricher(self, batch: Batch, trigger: str, on_source: Callable[[str, str], None]) -> Enricher:
-        """Return what enriches one prospect of a batch at a time."""
-        caller = Caller(
+    def caller(self) -> Caller:
+        """Return what sends requests accountably."""
+        return Caller(
             writer=self.writer,
             door=self.door,
             gate=self.gate,
@@ -83,6 +84,10 @@ class App(msgspec.Struct, frozen=True):
             terms=self.terms,
             on_unknown=self.settings.on_unknown,
         )
+
+    def enricher(self, batch: Batch, trigger: str, on_source: Callable[[str, str], None]) -> Enricher:
+        """Return what enriches one prospect of a batch at a time."""
+        caller = self.caller()
         return Enricher(
             sources=self.sources,
             unusable=self.unusable,
@@ -121,6 +126,7 @@ async def opened(
                 tell=tell,
             )
             try:
+                await writer.put(Task(lambda connection: keep_apart(connection, sandbox=bool(target.sandbox_url))))
                 await register(worker, store, writer)
                 recovered = await recover(store, writer)
                 await forget_dead_workers(store, writer)
@@ -153,7 +159,9 @@ def build_sources(
     for name, kind in choose(names).items():
         credential = credential_for(kind, settings, target)
         sources[name] = kind(credential, options)
-        if kind.needs is not None and not credential:
+        if target.sandbox_url and not kind.sandbox and name not in settings.base_urls:
+            unusable[name] = "the sandbox does not play this provider"
+        elif kind.needs is not None and not credential:
             unusable[name] = f"{kind.needs.variable} is not set"
     return sources, unusable
 
@@ -163,7 +171,7 @@ def credential_for(kind: type[Source], settings: Settings, target: Target) -> st
     if kind.needs is None:
         return ""
     own = settings.credential(kind.needs.variable)
-    if target.sandbox_url is None:
+    if target.sandbox_url is None or kind.name in settings.base_urls:
         return own
     if not kind.needs.secret:
         return _SANDBOX_AGENT
@@ -180,10 +188,9 @@ def terms_of(source: Source, settings: Settings, target: Target) -> Terms:
 
 
 def _base_urls(source: Source, settings: Settings, target: Target) -> dict[str, str]:
-    if target.sandbox_url is not None:
-        paths = source.sandbox or dict.fromkeys(source.hosts, f"/{source.name}")
-        return {host: f"{target.sandbox_url}{path}" for host, path in paths.items()}
     if own := settings.base_urls.get(source.name):
         own = own.rstrip("/")
         return {host: f"{own}/{host}" if host else own for host in source.hosts}
+    if target.sandbox_url is not None:
+        return {host: f"{target.sandbox_url}{path}" for host, path in source.sandbox.items()}
     return dict(source.hosts)

@@ -120,7 +120,7 @@ class FileEnrichment:
         crash_point("plan.agreed")
         tally = await self._dispatcher(on_source, on_prospect).run()
         await self._app.writer.flush()
-        if not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE]:
+        if not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE] and not self._app.gate.stops:
             await self._do(batches.finish_batch, batch.id, self._now())
         return tally
 

@@ -23,9 +23,11 @@ class OnUnknown(StrEnum):
     LEAVE = "leave"
 
 
-def default_database_url() -> str:
-    """Return the store used when nothing is set: a file in the current folder."""
-    return "sqlite:///sluiceway.db"
+DATABASE_URL = "sqlite:///sluiceway.db"
+"""The store used when none is set: a file in the current folder."""
+
+SANDBOX_DATABASE_URL = "sqlite:///sluiceway-sandbox.db"
+"""The store used for a sandbox when none is set, so that a trial never mixes with the real thing."""
 
 
 class Settings(BaseSettings):
@@ -36,9 +38,7 @@ class Settings(BaseSettings):
         populate_by_name=True,
     )  # fmt: skip
 
-    database_url: str = Field(
-        default_factory=default_database_url, description="Where the ledger is kept, as an SQLAlchemy URL."
-    )
+    database_url: str = Field(DATABASE_URL, description="Where the ledger is kept, as an SQLAlchemy URL.")
     apollo_api_key: SecretStr = Field(SecretStr(""), alias="APOLLO_API_KEY", description="Key for Apollo.")
     contactout_api_key: SecretStr = Field(SecretStr(""), alias="CONTACTOUT_API_KEY", description="Key for ContactOut.")
     exa_api_key: SecretStr = Field(SecretStr(""), alias="EXA_API_KEY", description="Key for Exa.")
@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     base_urls: dict[str, str] = Field({}, description="A provider's address by source, as JSON; for a proxy.")
     claude_model: str = Field("claude-haiku-5-5", description="The model that writes summaries.")
     commit_interval_ms: float = Field(3.0, ge=0, le=1000, description="How long a commit waits for company.")
+
+    @property
+    def chose_store(self) -> bool:
+        """Whether a store was set, rather than left to the default."""
+        return "database_url" in self.model_fields_set
 
     def credential(self, variable: str) -> str:
         """Return a source's credential by its environment variable's name, `""` when it is not set."""

@@ -9,8 +9,10 @@ import typer
 
 from sluiceway.errors import Mistaken, SluicewayError
 
-EPILOG = """Exit codes: 0 all done; 1 something failed; 2 something must be changed first (a file, an option,
-a setting); 3 done as far as possible, and the rest waits (a key to mend, a limit, no network); 130 stopped with Ctrl-C."""
+EPILOG = (
+    "Exit codes: 0 all done; 1 something failed; 2 something must be changed first (a file, an option, a setting); "
+    "3 done as far as possible, and the rest waits (a key to mend, a limit, no network); 130 stopped with Ctrl-C."
+)
 
 app = typer.Typer(
     name="sluiceway",

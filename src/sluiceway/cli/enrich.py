@@ -17,6 +17,7 @@ from sluiceway.cli.options import (
     Database,
     SandboxUrl,
     Sources,
+    for_target,
     names_in,
     pairs_in,
     sandbox_target,
@@ -110,6 +111,7 @@ def enrich(
     names = names_in(sources)
     with ExitStack() as stack:
         target = _target(stack, sandbox=sandbox, sandbox_url=sandbox_url, scenario=scenario, seed=seed)
+        settings = for_target(settings, target)
         if target.sandbox_url is None:
             settings = _with_agent(settings, names, screen)
         command = _Command(
@@ -271,7 +273,8 @@ class _Command:
         with app.store.read() as connection:
             outcomes = outcomes_by_source(connection, batch_id)
             spends = spend_by_provider(connection, batch_id=batch_id)
-        code = INTERRUPTED if app.gate.draining.is_set() else WAITING if tally.waiting or tally.left else DONE
+        waits = tally.waiting or tally.left or app.gate.stops
+        code = INTERRUPTED if app.gate.draining.is_set() else WAITING if waits else DONE
         if self._as_json:
             self._print_json(taken, outcomes=outcomes, spends=spends, tally=tally, code=code)
             return code

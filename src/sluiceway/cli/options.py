@@ -19,7 +19,7 @@ Database = Annotated[
         "--database",
         metavar="URL",
         help="Where the ledger is kept, for example sqlite:///people.db. Default: SLUICEWAY_DATABASE_URL, "
-        "else sqlite:///sluiceway.db in this folder.",
+        "else sqlite:///sluiceway.db in this folder (for a sandbox: sqlite:///sluiceway-sandbox.db).",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
@@ -38,6 +38,28 @@ def settings_from(**given: Any) -> Settings:
     from sluiceway.settings import load_settings
 
     return load_settings(**given)
+
+
+def reading_settings(database: str | None) -> Settings:
+    """Read the settings of a command that only looks; shows a sandbox's store where there is no other yet."""
+    from sluiceway.settings import DATABASE_URL, SANDBOX_DATABASE_URL
+    from sluiceway.store.engine import sqlite_path
+
+    settings = settings_from(database_url=database)
+    real, trial = sqlite_path(DATABASE_URL), sqlite_path(SANDBOX_DATABASE_URL)
+    if settings.chose_store or (real and real.exists()) or not (trial and trial.exists()):
+        return settings
+    typer.echo(f"(the sandbox's store, {SANDBOX_DATABASE_URL}; choose another with --database)", err=True)
+    return settings.model_copy(update={"database_url": SANDBOX_DATABASE_URL})
+
+
+def for_target(settings: Settings, target: Target) -> Settings:
+    """Keep a sandbox's answers in a store of their own, unless one was chosen."""
+    from sluiceway.settings import SANDBOX_DATABASE_URL
+
+    if target.sandbox_url is None or settings.chose_store:
+        return settings
+    return settings.model_copy(update={"database_url": SANDBOX_DATABASE_URL})
 
 
 def names_in(listed: str | None) -> list[str] | None:

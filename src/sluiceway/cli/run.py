@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sluiceway.cli import app
-from sluiceway.cli.options import AsJson, Database, settings_from
+from sluiceway.cli.options import AsJson, Database, reading_settings
 from sluiceway.errors import BadInput
 
 runs_app = typer.Typer(no_args_is_help=True, help="Look at single enrichments.", rich_markup_mode=None)
@@ -29,7 +29,7 @@ def show(
     from sluiceway.pipeline.timeline import timeline
     from sluiceway.store.engine import open_store
 
-    store = open_store(settings_from(database_url=database).database_url)
+    store = open_store(reading_settings(database).database_url)
     try:
         with store.read() as connection:
             found = timeline(connection, run_id)
@@ -55,7 +55,7 @@ def list_runs(
     from sluiceway.pipeline.timeline import latest_runs
     from sluiceway.store.engine import open_store
 
-    store = open_store(settings_from(database_url=database).database_url)
+    store = open_store(reading_settings(database).database_url)
     with store.read() as connection:
         found = latest_runs(connection, limit)
     store.close()

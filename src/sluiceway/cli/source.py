@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sluiceway.cli import app
-from sluiceway.cli.options import AsJson, SandboxUrl, Sources, existing, names_in, sandbox_target, settings_from
+from sluiceway.cli.options import (
+    AsJson,
+    Database,
+    SandboxUrl,
+    Sources,
+    existing,
+    for_target,
+    names_in,
+    sandbox_target,
+    settings_from,
+)
 
 if TYPE_CHECKING:
-    from sluiceway.app import Target
+    from sluiceway.app import App, Target
+    from sluiceway.pipeline.caller import Caller
     from sluiceway.settings import Settings
     from sluiceway.sources import Source
 
@@ -60,8 +71,12 @@ def _described(kind: type[Source], settings: Settings) -> dict[str, Any]:
 
 
 @sources_app.command()
-def check(sources: Sources = None, sandbox_url: SandboxUrl = None, as_json: AsJson = False) -> None:
+def check(
+    sources: Sources = None, sandbox_url: SandboxUrl = None, as_json: AsJson = False, database: Database = None
+) -> None:
     """Prove every key by a call that costs nothing, or say that the provider has none.
+
+    Such calls are in the ledger too; they are free and belong to no prospect.
 
     Exits with 1 when a key that is set is refused.
     """
@@ -71,7 +86,8 @@ def check(sources: Sources = None, sandbox_url: SandboxUrl = None, as_json: AsJs
     from sluiceway.cli.screen import console, table
 
     target = sandbox_target(sandbox_url) if sandbox_url else Target()
-    checked = asyncio.run(_check_all(settings_from(), names_in(sources), target))
+    settings = for_target(settings_from(database_url=database), target)
+    checked = asyncio.run(_check_all(settings, names_in(sources), target))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode({"sources": checked})).decode())
     else:
@@ -83,41 +99,33 @@ def check(sources: Sources = None, sandbox_url: SandboxUrl = None, as_json: AsJs
 
 
 async def _check_all(settings: Settings, names: list[str] | None, target: Target) -> dict[str, tuple[str, str]]:
-    from sluiceway.app import build_sources, terms_of
-    from sluiceway.errors import Redactor
-    from sluiceway.sources._http import Door
+    from sluiceway.app import opened
 
-    built, unusable = build_sources(settings, names, target)
-    redact = Redactor([*settings.secrets(), *(source.credential for source in built.values())])
-    checked = {}
-    async with Door() as door:
-        for name, source in built.items():
-            if name in unusable:
-                checked[name] = ("missing", unusable[name])
-            else:
-                checked[name] = await _check(source, door, terms_of(source, settings, target), redact)
-    return checked
+    said: list[str] = []
+    async with opened(settings, names=names, target=target, tell=said.append) as app:
+        caller = app.caller()
+        return {name: await _check(app, caller, source) for name, source in app.sources.items()}
 
 
-async def _check(source: Source, door: Any, terms: Any, redact: Any) -> tuple[str, str]:
-    from datetime import UTC, datetime
-
-    from sluiceway.errors import SluicewayError, describe
+async def _check(app: App, caller: Caller, source: Source) -> tuple[str, str]:
+    """Ask once, with a row in the ledger as for every request."""
+    from sluiceway.pipeline.caller import Behalf, Budget
     from sluiceway.prospect import Person
-    from sluiceway.sources._contract import Subject, understand
+    from sluiceway.sources import Subject
 
+    if reason := app.unusable.get(source.name):
+        return "missing", reason
     request = source.check()
     if request is None:
         return "not checked", f"{source.title} has no call that proves a key and costs nothing"
-    try:
-        response = await door.send(source, request, terms.base_urls[request.host], terms.timeout_s)
-    except SluicewayError as error:
-        return "no answer", describe(error, redact)
-    reading = understand(source, Subject(Person(), (), datetime.now(UTC).date()), request, response)
+    nobody = Subject(Person(), (), app.store.clock.now().date())
+    obtained = await caller.obtain(source, nobody, request, Behalf("check"), Budget(unknowns=0), patient=False)
+    await app.writer.put(obtained.finish)
+    reading = obtained.reading
     if reading.status == "complete":
-        return "works", f"HTTP {response.status} from {request.endpoint}"
+        return "works", f"HTTP {obtained.finish.http_status} from {request.endpoint}"
     refused = reading.status in ("unauthorized", "quota_exceeded")
-    return ("refused" if refused else "no answer"), describe(reading.error or "no reason given", redact)
+    return ("refused" if refused else "no answer"), reading.error or "no reason given"
 
 
 @sources_app.command()

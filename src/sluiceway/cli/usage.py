@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluiceway.cli import app
-from sluiceway.cli.options import AsJson, Database, settings_from
+from sluiceway.cli.options import AsJson, Database, reading_settings
 
 if TYPE_CHECKING:
     from sluiceway.usage.counter import DailyTotal
@@ -37,7 +37,7 @@ def usage(
     from sluiceway.usage.counter import daily_totals_since
     from sluiceway.usage.spend import spend_by_provider
 
-    store = open_store(settings_from(database_url=database).database_url)
+    store = open_store(reading_settings(database).database_url)
     today = store.clock.now().date()
     since = (today - timedelta(days=days - 1)).isoformat() if days else None
     with store.read() as connection:

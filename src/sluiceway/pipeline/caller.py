@@ -33,7 +33,8 @@ BUDGET_S = 60.0
 """Seconds a source may spend on calls and waits between them; waiting for its turn is not counted."""
 
 MOST_UNKNOWNS = {OnUnknown.ASK_ONCE: 2, OnUnknown.LEAVE: 1}
-"""Paid requests of unknown charge after which a prospect's source is not asked again in its freshness window."""
+"""Paid requests, from the first of unknown charge on, after which a prospect's source is not asked again in its
+freshness window: that first one, and (`ask-once`) one more, whatever it leads to."""
 
 
 class Behalf(msgspec.Struct, frozen=True):
@@ -55,7 +56,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Budget:
-    """What one source may still spend on one prospect: seconds, and requests of unknown charge."""
+    """What one source may still spend on one prospect: seconds, and requests from the first unknown charge on."""
 
     def __init__(self, unknowns: int, seconds: float = BUDGET_S) -> None:
         self.unknowns = unknowns
@@ -146,10 +147,12 @@ class Caller:
         behalf: Behalf,
         budget: Budget,
         begun: Attempt | None = None,
+        *,
+        patient: bool = True,
     ) -> Obtained:
         """Send a request until it has led somewhere: an answer, or a refusal after which it may not be sent again.
 
-        Raises `Held` when the gate closes before an attempt.
+        One that is not patient is sent once. Raises `Held` when the gate closes before an attempt.
         """
         tries = 0
         while True:
@@ -157,10 +160,12 @@ class Caller:
             begun = None
             reading, finish, etag = await self._send(source, subject, request, attempt, budget)
             tries += 1
-            if finish.charge.kind is ChargeKind.NOT_SENT and await self._was_offline(source, request, finish):
+            if patient and finish.charge.kind is ChargeKind.NOT_SENT and self._gate.is_offline():
+                self._writer.post(finish)  # an attempt without a network is not a try
+                await self._gate.wait_online(self._terms[source.name].base_urls[request.host])
                 tries -= 1
                 continue
-            wait = self._wait_before_retry(source, request, reading, tries, budget)
+            wait = self._wait_before_retry(source, request, reading, tries, budget) if patient else None
             if wait is None:
                 return Obtained(reading, finish, etag, self._retry_at(source, reading))
             self._writer.post(finish)
@@ -206,33 +211,26 @@ class Caller:
             answer=_answer(attempt, reading) if not request.shared else None,
         )
 
-    async def _was_offline(self, source: Source, request: Request, finish: Finish) -> bool:
-        """Wait out a lost network, if that is why the request never left; such an attempt is not a try."""
-        if not self._gate.is_offline():
-            return False
-        self._writer.post(finish)
-        await self._gate.wait_online(self._terms[source.name].base_urls[request.host])
-        return True
-
     def _wait_before_retry(
         self, source: Source, request: Request, reading: Reading, tries: int, budget: Budget
     ) -> float | None:
         """Return the seconds to wait before asking again, or `None` when the last word is spoken."""
-        match reading.charge.kind:
-            case ChargeKind.BILLED:
-                return None
-            case ChargeKind.UNKNOWN if request.price.paid:
-                budget.unknowns += 1
-                again = budget.unknowns < self._most_unknowns
-            case ChargeKind.UNKNOWN:
-                again = True
-            case _:
-                again = reading.retry is Retry.BACKOFF
+        kind = reading.charge.kind
         if reading.retry is Retry.STOP:
             self._stop(source, reading)
-        if not again or tries >= MOST_ATTEMPTS:
+        if kind is ChargeKind.BILLED or tries >= MOST_ATTEMPTS:
+            return None
+        if kind is not ChargeKind.UNKNOWN and reading.retry is not Retry.BACKOFF:
+            return None
+        if request.price.paid and not self._may_follow(kind, budget):
             return None
         return self._fitting_wait(source, reading, tries, budget)
+
+    def _may_follow(self, kind: ChargeKind, budget: Budget) -> bool:
+        """Tell whether a paid request may be sent again: freely until a charge is unknown, then `_most_unknowns`."""
+        if kind is ChargeKind.UNKNOWN or (budget.unknowns and kind is not ChargeKind.NOT_SENT):
+            budget.unknowns += 1
+        return budget.unknowns < self._most_unknowns
 
     def _stop(self, source: Source, reading: Reading) -> None:
         if reading.retry_after is None:

@@ -51,8 +51,8 @@ class Answered(msgspec.Struct, frozen=True):
 class History(msgspec.Struct):
     """Everything that decides what is asked about one prospect.
 
-    `bought` is by source, newest first; `answered` by request key; `unknowns` counts, by source, requests whose charge
-    is unknown within the freshness window.
+    `bought` is by source, newest first; `answered` by request key; `unknowns` counts, by source, the first request
+    whose charge is unknown within the freshness window and every one sent after it.
     """
 
     prospect: Prospect
@@ -112,11 +112,18 @@ def _add_answered(connection: Connection, found: dict[str, History], since: str)
 
 
 def _add_unknowns(connection: Connection, found: dict[str, History], since: str) -> None:
-    a = attempts.c
-    query = select(a.prospect_id, a.source, func.count())
+    a, r = attempts.c, source_results.c
+    query = select(a.prospect_id, a.source, func.min(a.id))
     query = query.where(a.prospect_id.in_(found), a.charge == "unknown", a.begun_at >= since)
-    for prospect_id, source, count in connection.execute(query.group_by(a.prospect_id, a.source)):
-        found[prospect_id].unknowns[source] = count
+    first = {(p, source): at for p, source, at in connection.execute(query.group_by(a.prospect_id, a.source))}
+    if not first:
+        return
+    query = select(r.prospect_id, r.source, a.id).join(attempts, a.source_result_id == r.id)
+    query = query.where(r.prospect_id.in_({key[0] for key in first}), func.coalesce(a.charge, "") != "not_sent")
+    for prospect_id, source, attempt_id in connection.execute(query):
+        if attempt_id >= first.get((prospect_id, source), "~"):
+            unknowns = found[prospect_id].unknowns
+            unknowns[source] = unknowns.get(source, 0) + 1
 
 
 def _add_standing(connection: Connection, found: dict[str, History]) -> None:

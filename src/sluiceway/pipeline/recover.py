@@ -35,16 +35,15 @@ class Worker(msgspec.Struct, frozen=True):
     """This process, as the ledger knows it."""
 
     id: str
-    lock_path: str
 
 
 @contextmanager
 def working(store: Store) -> Iterator[Worker]:
     """Be a worker: hold a lock that says so until the end of the block or of the process."""
-    identity = new_id()
-    path = store.state / f"{identity}.lock"
+    worker = Worker(new_id())
+    path = store.lock_of(worker.id)
     with FileLock(path):
-        yield Worker(identity, str(path))
+        yield worker
     path.unlink(missing_ok=True)
 
 
@@ -68,7 +67,6 @@ async def register(worker: Worker, store: Store, writer: Writer[Op]) -> None:
         "id": worker.id,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "lock_path": worker.lock_path,
         "started_at": timestamp(store.clock.now()),
     }
     await writer.put(Task(lambda connection: connection.execute(insert(workers).values(row)) and None))
@@ -91,8 +89,8 @@ def _lost_attempts(store: Store) -> list[Finish]:
         a = attempts.c
         query = select(a.day, a.id, a.worker_id, a.deadline_at).where(a.finished_at.is_(None))
         open_attempts = connection.execute(query).all()
-        places = {row.id: (row.lock_path, row.host) for row in connection.execute(select(workers))}
-    dead = {row.worker_id: _is_dead(*places.get(row.worker_id, (None, None))) for row in open_attempts}
+        hosts = {row.id: row.host for row in connection.execute(select(workers.c.id, workers.c.host))}
+    dead = {row.worker_id: _is_dead(store, row.worker_id, hosts.get(row.worker_id)) for row in open_attempts}
     overdue = timestamp(now - GRACE)
     return [
         Finish(day, attempt_id, timestamp(now), "unknown", UNKNOWN_CHARGE, error=_reason(dead[worker_id]))
@@ -108,20 +106,21 @@ def _reason(dead: bool) -> str:
 def is_alive(store: Store, worker_id: str) -> bool:
     """Tell whether a worker still holds its lock, as far as this machine can see."""
     with store.read() as connection:
-        row = connection.execute(select(workers.c.lock_path, workers.c.host).where(workers.c.id == worker_id)).first()
-    return row is not None and not _is_dead(row.lock_path, row.host)
+        host = connection.execute(select(workers.c.host).where(workers.c.id == worker_id)).scalar()
+    return not _is_dead(store, worker_id, host)
 
 
-def _is_dead(lock_path: str | None, host: str | None) -> bool:
-    """Prove a worker dead by taking its lock. One on another machine cannot be proven dead from here."""
-    if lock_path is None:
+def _is_dead(store: Store, worker_id: str, host: str | None) -> bool:
+    """Prove a worker dead by taking its lock. One whose lock we cannot see cannot be proven dead from here."""
+    if host is None:
         return True
-    if host != socket.gethostname():
+    if not store.sees_locks_of(host):
         return False
-    if not Path(lock_path).exists():
+    path = store.lock_of(worker_id)
+    if not path.exists():
         return True
     try:
-        with FileLock(lock_path, timeout=0):
+        with FileLock(path, timeout=0):
             return True
     except Timeout:
         return False
@@ -134,13 +133,13 @@ async def forget_dead_workers(store: Store, writer: Writer[Op]) -> None:
         waiting = select(runs.c.worker_id).where(runs.c.closed_at.is_(None))
         query = select(workers).where(workers.c.id.not_in(holding), workers.c.id.not_in(waiting))
         idle = connection.execute(query).all()
-    dead = [row for row in idle if _is_dead(row.lock_path, row.host)]
+    dead = [row.id for row in idle if _is_dead(store, row.id, row.host)]
     if dead:
-        statement = delete(workers).where(workers.c.id.in_([row.id for row in dead]))
+        statement = delete(workers).where(workers.c.id.in_(dead))
         await writer.put(Task(lambda connection: connection.execute(statement) and None))
-    _remove_locks([row.lock_path for row in dead])
+    _remove(map(store.lock_of, dead))
 
 
-def _remove_locks(paths: Iterable[str]) -> None:
-    for path in paths:
-        Path(path).unlink(missing_ok=True)
+def _remove(locks: Iterable[Path]) -> None:
+    for lock in locks:
+        lock.unlink(missing_ok=True)

@@ -168,15 +168,16 @@ class Enricher:
 
     def intentions(self, history: History) -> dict[str, Intention]:
         """Say what `enrich` would do about each source, without doing any of it."""
-        intended = {}
-        for plan in self._plan_all(history):
-            asks = plan.request is not None or (plan.status is Status.PENDING and self._may_ask(plan.source))
-            price = plan.source.price(self._order.want) if asks else None
-            intended[plan.source.name] = Intention(plan.status, plan.error, price)
-        return intended
+        return {plan.source.name: self._intention(history, plan) for plan in self._plan_all(history)}
 
-    def _may_ask(self, source: Source) -> bool:
-        return source.name not in self._unusable
+    def _intention(self, history: History, plan: Plan) -> Intention:
+        source = plan.source
+        if plan.status is Status.PENDING and source.name in self._unusable:
+            return Intention(Status.SKIPPED, self._unusable[source.name], None)
+        if plan.request and history.answer_to(plan.request, source.provider):
+            return Intention(Status.CACHED, None, None)
+        asks = plan.request is not None or plan.status is Status.PENDING
+        return Intention(plan.status, plan.error, source.price(self._order.want) if asks else None)
 
     def _plan_all(self, history: History) -> list[Plan]:
         """Plan every source; the last ones can be planned only when nothing needs to be asked before them."""

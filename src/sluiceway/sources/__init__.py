@@ -6,7 +6,26 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 from sluiceway.errors import BadInput
-from sluiceway.sources._contract import Source
+from sluiceway.sources._contract import (
+    Credential,
+    Price,
+    Reading,
+    Request,
+    Response,
+    Retry,
+    Skip,
+    Source,
+    Subject,
+    body,
+    decoded,
+    first_text,
+    number,
+    record,
+    refused,
+    text,
+    trouble,
+    unreadable,
+)
 
 ENTRY_POINTS = "sluiceway.sources"
 _BUILT_IN = ("apollo", "contactout", "exa", "edgar", "claude")
@@ -49,4 +68,25 @@ def _load(name: str) -> type[Source]:
     return source
 
 
-__all__ = ["Source", "all_sources", "choose"]
+__all__ = [
+    "Credential",
+    "Price",
+    "Reading",
+    "Request",
+    "Response",
+    "Retry",
+    "Skip",
+    "Source",
+    "Subject",
+    "all_sources",
+    "body",
+    "choose",
+    "decoded",
+    "first_text",
+    "number",
+    "record",
+    "refused",
+    "text",
+    "trouble",
+    "unreadable",
+]

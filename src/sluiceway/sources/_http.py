@@ -64,9 +64,9 @@ class Door:
         try:
             async with self._session.request(
                 request.method,
-                _url(base_url, request),
+                request_url(base_url, request),
                 data=request.body,
-                headers=_headers(source, request),
+                headers=request_headers(source, request),
                 allow_redirects=False,
                 timeout=_timeout(timeout_s),
             ) as answer:
@@ -93,7 +93,8 @@ class Door:
         return b"".join(pieces)
 
 
-def _url(base_url: str, request: Request) -> URL:
+def request_url(base_url: str, request: Request) -> URL:
+    """Return the whole address a request goes to."""
     address = _address(base_url + request.path)
     return address.with_query(request.query) if request.query else address
 
@@ -108,7 +109,8 @@ def _timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, connect=min(_CONNECT_S, seconds))
 
 
-def _headers(source: Source, request: Request) -> dict[str, str]:
+def request_headers(source: Source, request: Request) -> dict[str, str]:
+    """Return the headers a request carries, its credential among them."""
     headers = {**source.headers(), **request.headers}
     if request.body is not None and "content-type" not in headers:
         headers["content-type"] = "application/json"

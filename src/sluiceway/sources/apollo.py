@@ -37,7 +37,7 @@ from sluiceway.sources._contract import (
 CREDIT = {"lead": 1000}
 _HEALTH = "auth/health"
 _PLACEHOLDER = "email_not_unlocked@domain.com"
-_USD_MICROS_PER_CREDIT = 26_000  # what one integrator computes from list prices; a setting may say better
+_USD_MICROS_PER_CREDIT = 26_000  # what one integrator computes from list prices
 
 
 class Organization(msgspec.Struct):

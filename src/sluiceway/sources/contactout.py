@@ -38,7 +38,7 @@ from sluiceway.sources._contract import (
 )
 
 CREDIT = 1000
-# What a reseller lists; a setting may say better. One e-mail credit, whichever kinds of address it brought.
+# What a reseller lists. One e-mail credit, whichever kinds of address it brought.
 _SEARCH_USD_MICROS = 20_000
 _USD_MICROS = {Want.WORK_EMAIL: 150_000, Want.PERSONAL_EMAIL: 250_000, Want.PHONE: 250_000}
 _POOL = {Want.WORK_EMAIL: "email", Want.PERSONAL_EMAIL: "email", Want.PHONE: "phone"}

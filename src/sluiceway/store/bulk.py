@@ -1,7 +1,7 @@
 """Statements that carry many rows at once, in SQL that both SQLite and PostgreSQL read.
 
-A group commit writes tens of rows per table. One statement with many rows costs a third of what as many statements
-do.
+A group commit writes tens of rows per table. One statement with many rows costs about a quarter of what as many
+statements do.
 """
 
 from __future__ import annotations

@@ -40,6 +40,14 @@ class Store:
         self.state = state
         self.clock = Clock(reading)
 
+    def sees_locks_of(self, host: str) -> bool:
+        """Tell whether the lock files of a worker on that host are in our folder: beside SQLite's file they all are."""
+        return self.writing.dialect.name == "sqlite" or host == socket.gethostname()
+
+    def lock_of(self, worker_id: str) -> Path:
+        """Return the file that a worker holds locked for as long as it lives."""
+        return self.state / f"{worker_id}.lock"
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a connection that sees one consistent state and can change nothing."""
@@ -188,7 +196,9 @@ def merge_json(dialect: str, column: str, patch: str) -> str:
 
 def _state_folder(url: str, path: Path | None) -> Path:
     """Return the folder for lock files: beside an SQLite file, else under the user's cache."""
-    folder = path.with_name(path.name + ".workers") if path else Path.home() / ".cache" / "sluiceway" / _host()
+    folder = (
+        path.resolve().with_name(path.name + ".workers") if path else Path.home() / ".cache" / "sluiceway" / _host()
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

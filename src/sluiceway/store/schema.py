@@ -37,13 +37,20 @@ def _amount(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=True)
 
 
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("value"),
+    comment="What is true of the whole store, such as whether its answers come from the real providers.",
+)
+
 workers = Table(
     "workers",
     metadata,
     Column("id", Text, primary_key=True),
     _text("host"),
     Column("pid", Integer, nullable=False),
-    _text("lock_path"),
     _text("started_at"),
     comment="Processes that may hold open attempts; one is proven dead when its lock file is free.",
 )
@@ -96,7 +103,7 @@ prospects = Table(
     _text("created_at"),
     UniqueConstraint("tenant_id", "identity_key"),
     UniqueConstraint("tenant_id", "external_id"),
-    comment="Who was asked about, what is held about them field by field and source by source, and how each stands.",
+    comment="Who was asked about, what is held about them, and how each source stands.",
 )
 
 runs = Table(
@@ -280,7 +287,7 @@ daily_totals = Table(
     _count("usd_micros"),
     _count("version"),
     sqlite_with_rowid=False,
-    comment="Counted calls per provider and UTC day under the counter's public name; every commit raises the version.",
+    comment="Counted calls per provider and UTC day; every commit raises the version.",
 )
 
 suppressions = Table(

@@ -297,7 +297,7 @@ def apply(connection: Connection, ops: Sequence[Op]) -> list[Any]:
     finished = _finish(connection, sorted_ops.finishes, hours, totals)
     booked = _book(connection, sorted_ops.externals, totals)
     _keep(connection, sorted_ops.finishes)
-    _close(connection, sorted_ops)
+    _close(connection, sorted_ops, opened)
     hours.write(connection)
     totals.write(connection)
     moved = opened | finished | booked | taken
@@ -425,8 +425,15 @@ def _keep(connection: Connection, finishes: Sequence[Finish]) -> None:
     _STILL_CURRENT.run(connection, sorted(current))
 
 
-def _close(connection: Connection, ops: _Sorted) -> None:
+def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
     """Close source results and runs, and merge what they brought into their prospects."""
+    from_the_start = [
+        Close(row.id, row.prospect_id, row.source, row.status, row.closed_at, row.error)
+        for op in ops.opens
+        if op.run.id in opened
+        for row in op.results
+        if row.closed_at
+    ]
     closes = [op.close for op in ops.finishes if op.close] + [op.close for op in ops.closes]
     rows = [
         (c.source_result_id, c.status, c.error, c.cached_from, c.attempt_id, c.retry_at, c.at, c.subject_key)
@@ -434,7 +441,8 @@ def _close(connection: Connection, ops: _Sorted) -> None:
     ]
     closed = _ids(_CLOSE_RESULTS.run(connection, rows))
     _HOLD.run(connection, [(op.source_result_id, "waiting", op.reason) for op in ops.holds])
-    _merge(connection, closes, closed)
+    closed |= {close.source_result_id for close in from_the_start}
+    _merge(connection, [*from_the_start, *closes], closed)
     _CLOSE_RUNS.run(connection, [(op.run_id, op.at, op.status) for op in ops.run_ends])
     standing = {op.prospect_id: op.status for op in ops.run_ends}
     _STANDING.run(connection, sorted(standing.items()))

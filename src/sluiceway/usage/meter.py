@@ -31,11 +31,10 @@ def unexplained(spend: Spend, metered: Metered) -> int:
 
 
 def drift(spends: Mapping[str, Spend], meters: Mapping[str, Metered], repeated: int) -> int:
-    """Return the drift over all providers; repeated paid requests are explained by unknown ones only."""
-    providers = spends.keys() | meters.keys()
-    unknown = sum(spend.unknown + spend.open for spend in spends.values())
-    nothing = Metered(0, 0)
-    calls = sum(unexplained(spends.get(p, Spend()), meters.get(p, nothing)) for p in providers)
+    """Return the drift over all metered providers; only unknown requests explain repeated paid ones."""
+    metered = {provider: spends.get(provider, Spend()) for provider in meters}
+    unknown = sum(spend.unknown + spend.open for spend in metered.values())
+    calls = sum(unexplained(metered[provider], meter) for provider, meter in meters.items())
     return calls + max(0, repeated - unknown)
 
 

@@ -11,13 +11,13 @@ import logging
 import os
 import threading
 import time
+from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 _FLUSH_EVERY_S = 1.0
-_SECONDS_A_DAY = 86_400
 
 
 class Tracker:
@@ -28,9 +28,8 @@ class Tracker:
 
     def __init__(self, database_url: str | None = None) -> None:
         self._database_url = database_url
-        self._lock = threading.Lock()
+        self._log: deque[tuple[str, int, float]] = deque()
         self._flushing = threading.Lock()
-        self._counts: dict[tuple[str, int], int] = {}
         self._unbooked: list[Any] = []
         self._store: Any = None
         self._thread: threading.Thread | None = None
@@ -39,12 +38,7 @@ class Tracker:
 
     def track(self, provider: str, calls: int = 1) -> None:
         """Count calls to a provider, today (UTC). Never raises and never waits for the store."""
-        if not isinstance(provider, str) or not provider or not isinstance(calls, int) or calls < 1:
-            log.warning("track_api_usage ignored provider=%r calls=%r", provider, calls)
-            return
-        key = (provider, int(time.time()) // _SECONDS_A_DAY)
-        with self._lock:
-            self._counts[key] = self._counts.get(key, 0) + calls
+        self._log.append((provider, calls, time.time()))  # one append, which no other thread can come between
         if self._thread is None:
             self._start()
 
@@ -71,7 +65,7 @@ class Tracker:
             self._store = None
 
     def _start(self) -> None:
-        with self._lock:
+        with self._flushing:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sluiceway-track", daemon=True)
                 self._thread.start()
@@ -86,12 +80,16 @@ class Tracker:
         from sluiceway.outcome import timestamp
         from sluiceway.usage.ledger import External
 
-        with self._lock:
-            counts, self._counts = self._counts, {}
+        counts: Counter[tuple[str, str]] = Counter()
+        for _ in range(len(self._log)):
+            provider, calls, moment = self._log.popleft()
+            if isinstance(provider, str) and provider and isinstance(calls, int) and calls > 0:
+                counts[provider, datetime.fromtimestamp(moment, UTC).date().isoformat()] += calls
+            else:
+                log.warning("track_api_usage ignored provider=%r calls=%r", provider, calls)
         now = timestamp(datetime.now(UTC))
         self._unbooked += [
-            External(new_id(), provider, _day(number), "tracked", calls, now)
-            for (provider, number), calls in counts.items()
+            External(new_id(), provider, day, "tracked", calls, now) for (provider, day), calls in counts.items()
         ]
 
     def _book(self) -> None:
@@ -110,10 +108,6 @@ class Tracker:
 
             self._store = open_store(self._database_url or load_settings().database_url)
         return self._store
-
-
-def _day(number: int) -> str:
-    return datetime.fromtimestamp(number * _SECONDS_A_DAY, UTC).date().isoformat()
 
 
 _tracker = Tracker()

@@ -123,7 +123,7 @@ def upgrade() -> None:
         sa.Column("usd_micros", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("name"),
-        comment="Counted calls per provider and UTC day under the counter's public name; every commit raises the version.",
+        comment="Counted calls per provider and UTC day; every commit raises the version.",
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -154,6 +154,13 @@ def upgrade() -> None:
     )
     op.create_index("external_usage_day", "external_usage", ["provider", "day"], unique=False)
     op.create_table(
+        "facts",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+        comment="What is true of the whole store, such as whether its answers come from the real providers.",
+    )
+    op.create_table(
         "prospects",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("tenant_id", sa.Text(), nullable=False),
@@ -168,7 +175,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("tenant_id", "external_id"),
         sa.UniqueConstraint("tenant_id", "identity_key"),
-        comment="Who was asked about, what is held about them field by field and source by source, and how each stands.",
+        comment="Who was asked about, what is held about them, and how each source stands.",
     )
     op.create_table(
         "runs",
@@ -250,7 +257,6 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
-        sa.Column("lock_path", sa.Text(), nullable=False),
         sa.Column("started_at", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         comment="Processes that may hold open attempts; one is proven dead when its lock file is free.",

@@ -1,0 +1,27 @@
+"""What is true of the whole store."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select
+
+from sluiceway.errors import BadSetting
+from sluiceway.store.schema import facts
+
+_ANSWERS = "answers"
+_KINDS = {False: "the real providers", True: "a sandbox"}
+
+
+def keep_apart(connection: Connection, *, sandbox: bool) -> None:
+    """Note whose answers a store holds, and refuse to mix an invented world with the real one.
+
+    What a sandbox says of a real person would be held, and not asked again, for as long as it is fresh. Raises
+    `BadSetting` when the store holds the other kind.
+    """
+    held = connection.execute(select(facts.c.value).where(facts.c.name == _ANSWERS)).scalar()
+    if held is None:
+        connection.execute(insert(facts).values(name=_ANSWERS, value=_KINDS[sandbox]))
+    elif held != _KINDS[sandbox]:
+        raise BadSetting(
+            f"this store holds answers of {held}, and this run would ask {_KINDS[sandbox]}; "
+            "choose another with --database, for example sqlite:///trial.db"
+        )
