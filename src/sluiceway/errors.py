@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import quote, quote_plus
 
 
 class SluicewayError(Exception):
@@ -80,7 +79,7 @@ LONGEST_ERROR = 300
 """Characters of an error that are kept; cut only after redaction, so no half of a key survives a cut."""
 
 _HIDDEN = "[redacted]"
-_QUERY = re.compile(r"(https?://[^\s\"'<>?]+)\?[^\s\"'<>]*")
+_QUERY = re.compile(r"(?i)(https?://[^\s\"'<>?]+)\?[^\s\"'<>]*")
 _LABELLED = re.compile(
     r"(?i)((?:x[-_]?)?api[-_]?key\"?\s*[:=]\s*\"?|(?:authorization|token|secret|password)\"?\s*[:=]\s*\"?"
     r"|\bbearer\s+|\bbasic\s+)(?:bearer\s+|basic\s+)?([A-Za-z0-9._~+/%-]{6,}=*)"
@@ -97,9 +96,8 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        spellings = {form for secret in secrets if len(secret) >= 4 for form in _spellings(secret)}
-        longest_first = sorted(spellings, key=len, reverse=True)
-        self._literal = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
+        longest_first = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
+        self._literal = re.compile("|".join(map(_any_spelling, longest_first))) if longest_first else None
 
     def __call__(self, text: str) -> str:
         """Return the text on one line without secrets, e-mail addresses or URL queries."""
@@ -112,8 +110,15 @@ class Redactor:
         return _CONTROL.sub(" ", text).strip()
 
 
-def _spellings(secret: str) -> set[str]:
-    return {secret, quote(secret, safe=""), quote_plus(secret), quote(quote(secret, safe=""), safe="")}
+def _any_spelling(secret: str) -> str:
+    """Return a pattern for a secret with any of its characters percent-encoded, once or several times over."""
+    return "".join(map(_any_spelling_of, secret))
+
+
+def _any_spelling_of(character: str) -> str:
+    encoded = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
+    plain = re.escape(character)
+    return f"(?:{plain}|{encoded}|\\+)" if character == " " else f"(?:{plain}|{encoded})"
 
 
 def describe(error: BaseException | str, redact: Redactor) -> str:

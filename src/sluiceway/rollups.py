@@ -49,6 +49,7 @@ class HoursFold:
         """Count an attempt that has just finished."""
         sums = self._sums(moved)
         sums[_PLACE["attempts"]] += 1
+        sums[_PLACE["latency_us"]] += moved.latency_us or 0
         self._charge(sums, moved)
 
     def corrected(self, moved: Moved) -> None:
@@ -66,7 +67,6 @@ class HoursFold:
         sums[_PLACE["milli_credits"]] += moved.milli_credits or 0
         sums[_PLACE["usd_micros"]] += moved.usd_micros or 0
         sums[_PLACE["unpriced"]] += moved.charge == ChargeKind.BILLED and moved.usd_micros is None
-        sums[_PLACE["latency_us"]] += moved.latency_us or 0
 
     def write(self, connection: Connection) -> None:
         """Write the sums in key order, so that two workers never wait for each other in a circle."""

@@ -218,13 +218,15 @@ class Caller:
         kind = reading.charge.kind
         if reading.retry is Retry.STOP:
             self._stop(source, reading)
+        elif reading.retry_after is not None and reading.retry_after < BUDGET_S:
+            self._terms[source.name].pace.push_back(reading.retry_after)  # whoever comes next waits as well
         if kind is ChargeKind.BILLED or tries >= MOST_ATTEMPTS:
             return None
         if kind is not ChargeKind.UNKNOWN and reading.retry is not Retry.BACKOFF:
             return None
         if request.price.paid and not self._may_follow(kind, budget):
             return None
-        return self._fitting_wait(source, reading, tries, budget)
+        return self._fitting_wait(reading, tries, budget)
 
     def _may_follow(self, kind: ChargeKind, budget: Budget) -> bool:
         """Tell whether a paid request may be sent again: freely until a charge is unknown, then `_most_unknowns`."""
@@ -239,14 +241,10 @@ class Caller:
             until = self._clock.now() + timedelta(seconds=reading.retry_after)
             self._gate.stop(source.provider, _rest(source, until), until)
 
-    def _fitting_wait(self, source: Source, reading: Reading, tries: int, budget: Budget) -> float | None:
+    def _fitting_wait(self, reading: Reading, tries: int, budget: Budget) -> float | None:
         asked = reading.retry_after
         wait = asked if asked is not None else 0.25 * 2**tries * (0.5 + self._jitter())
-        if wait < budget.left_s:
-            if asked is not None:
-                self._terms[source.name].pace.push_back(asked)
-            return wait
-        return None
+        return wait if wait < budget.left_s else None
 
     def _retry_at(self, source: Source, reading: Reading) -> str | None:
         """Return when a rate-limited source may be asked again; until then nobody asks it."""

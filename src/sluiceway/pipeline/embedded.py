@@ -80,6 +80,7 @@ class Embedded:
                     tally.left = True
                     break
                 await queue.put(known)
+        tally.left = tally.left or self._gate.draining.is_set()
         for _ in range(self._concurrency):
             await queue.put(None)
 
@@ -125,4 +126,5 @@ class Embedded:
                 ended = await self.enricher.resume(known, standing)
                 if ended is Ended.WAITING or (ended is Ended.CLOSED and standing.batch_id == self._batch.id):
                     return ended
+            await self.enricher.settled()
             (known,) = await asyncio.to_thread(self._load, [known.prospect.id])

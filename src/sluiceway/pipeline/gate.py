@@ -70,8 +70,9 @@ class Gate:
         return True
 
     def stop(self, provider: str, reason: str, until: datetime | None = None) -> None:
-        """Send nothing more to a provider; says so once."""
-        if provider not in self.stops:
+        """Send nothing more to a provider; says so once. What must be mended outlasts a pause."""
+        known = self.stops.get(provider)
+        if known is None or (known.until is not None and until is None):
             self.stops[provider] = Stop(reason, until)
             self._tell(reason)
 

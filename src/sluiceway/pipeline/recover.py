@@ -16,12 +16,13 @@ from pathlib import Path
 
 import msgspec
 from filelock import FileLock, Timeout
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from sluiceway.crash import crash_point
 from sluiceway.errors import BadInput
 from sluiceway.identifier import new_id
 from sluiceway.outcome import UNKNOWN_CHARGE, timestamp
+from sluiceway.store.bulk import Insert
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import attempts, runs, workers
 from sluiceway.store.writer import Writer
@@ -63,13 +64,11 @@ def holding(store: Store, name: str, taken: str) -> Iterator[None]:
 
 async def register(worker: Worker, store: Store, writer: Writer[Op]) -> None:
     """Enter this worker into the store, so that others can tell whether it lives."""
-    row = {
-        "id": worker.id,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started_at": timestamp(store.clock.now()),
-    }
-    await writer.put(Task(lambda connection: connection.execute(insert(workers).values(row)) and None))
+    row = (worker.id, socket.gethostname(), os.getpid(), store.clock.stamp())
+    await writer.put(Task(lambda connection: _REGISTER.run(connection, [row]) and None))
+
+
+_REGISTER = Insert(workers, ("id", "host", "pid", "started_at"))
 
 
 async def recover(store: Store, writer: Writer[Op]) -> int:

@@ -144,6 +144,10 @@ class Enricher:
         crash_point("run.opened")
         return await self._carry(history, run_id, plans, [])
 
+    async def settled(self) -> None:
+        """Wait until everything this enricher closed is in the store."""
+        await self._writer.flush()
+
     async def resume(self, history: History, standing: Standing) -> Ended:
         """Go on with a run that an earlier worker, or this one, left open."""
         mine = standing.worker_id == self._worker_id
@@ -197,7 +201,16 @@ class Enricher:
 
     def _plan(self, source: Source, history: History, findings: Mapping[str, Any] | None = None) -> Plan:
         subject = Subject(history.prospect.person, self._order.want, self._clock.now().date(), findings or {})
-        plan = Plan(source, Status.RUNNING, subject, source.subject_key(subject))
+        plan = Plan(source, Status.RUNNING, subject)
+        try:
+            self._decide(plan, subject, history)
+        except Exception as error:  # a source's bug is that source's failure, not the prospect's
+            plan.status, plan.error, plan.request = Status.FAILED, describe(error, self._redact), None
+        return plan
+
+    def _decide(self, plan: Plan, subject: Subject, history: History) -> None:
+        source = plan.source
+        plan.subject_key = source.subject_key(subject)
         if bought := fresh_purchase(history, source.name, plan.subject_key):
             plan.status, plan.cached_from = Status.CACHED, bought.source_result_id
         elif reason := self._unusable.get(source.name):
@@ -205,7 +218,6 @@ class Enricher:
         else:
             plan.asking = source.ask(subject)
             self._plan_first_step(plan, _advance(plan.asking, None), history)
-        return plan
 
     def _plan_first_step(self, plan: Plan, step: Request | Reading | Skip, history: History) -> None:
         if isinstance(step, Skip):

@@ -124,7 +124,7 @@ def sqlite_path(url: str) -> Path | None:
     """Return the file behind an SQLite URL; `None` for other databases. Raises `BadSetting` when unusable."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise BadSetting(f"SLUICEWAY_DATABASE_URL {url!r} is not a URL such as sqlite:///people.db") from error
     if parsed.get_backend_name() != "sqlite":
         return None
@@ -134,9 +134,22 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def _engines(url: str) -> tuple[Engine, Engine]:
-    if make_url(url).get_backend_name() != "sqlite":
-        engine = create_engine(url)
-        return engine, engine
+    """Return the engines that write and read; raises `BadSetting` for a kind of store we do not know."""
+    backend = make_url(url).get_backend_name()
+    try:
+        return _sqlite_engines(url) if backend == "sqlite" else _server_engines(url, backend)
+    except (ArgumentError, ImportError, ValueError) as error:
+        raise BadSetting(f"SLUICEWAY_DATABASE_URL {shown_url(url)!r} cannot be used: {error}") from error
+
+
+def _server_engines(url: str, backend: str) -> tuple[Engine, Engine]:
+    if backend != "postgresql":
+        raise ValueError(f"{backend} is neither sqlite nor postgresql")
+    engine = create_engine(url)
+    return engine, engine
+
+
+def _sqlite_engines(url: str) -> tuple[Engine, Engine]:
     writing = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGS)
     reading = create_engine(url, poolclass=QueuePool, pool_size=4, max_overflow=8, connect_args=_SQLITE_ARGS)
     event.listen(writing, "connect", _prepare_writer)

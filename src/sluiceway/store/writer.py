@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, RootTransaction
@@ -133,7 +134,7 @@ class Writer(Generic[Op]):
 
     def _refuse(self, queued: _Queued, error: Exception) -> None:
         if queued.done is None:
-            self._tell(f"the store refused a {type(queued.op).__name__}: {error}")
+            self._say(f"the store refused a {type(queued.op).__name__} ({_cause(error)})")
         elif not queued.done.done():
             queued.done.set_exception(error)
 
@@ -147,12 +148,12 @@ class Writer(Generic[Op]):
                     raise
                 if not said and time.monotonic() - started > _WORTH_SAYING_S:
                     said = True
-                    self._tell(f"the store cannot be written ({_cause(error)}); work waits until it can")
+                    self._say(f"the store cannot be written ({_cause(error)}); work waits until it can")
                 await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
                 tries += 1
             else:
                 if said:
-                    self._tell("the store can be written again; going on")
+                    self._say("the store can be written again; going on")
                 return results
 
     async def _transact(self, ops: Sequence[Op]) -> Sequence[Any]:
@@ -167,6 +168,10 @@ class Writer(Generic[Op]):
             raise
         self.commits += 1
         return results
+
+    def _say(self, sentence: str) -> None:
+        with suppress(Exception):  # whoever listens may be gone, and the work goes on
+            self._tell(sentence)
 
     def _connect(self) -> Connection:
         if self._connection is None:
@@ -185,5 +190,8 @@ def _commit_durably(transaction: RootTransaction) -> None:
     crash_point("commit.after")
 
 
-def _cause(error: DBAPIError) -> str:
-    return str(error.orig or error).splitlines()[0]
+def _cause(error: Exception) -> str:
+    """Return what the database said, without the statement and its values, which are about people."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return str(error.orig).splitlines()[0]
+    return type(error).__name__

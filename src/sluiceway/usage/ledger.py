@@ -231,11 +231,12 @@ _FINISH = Update(
     where="attempts.day = v.day AND attempts.id = v.id AND attempts.finished_at IS NULL",
     returning=_MOVED,
 )
-# A late answer still wins over a declaration that nobody knew; never the other way round.
+# A late answer still wins over a declaration that nobody knew; never the other way round. The time the call took
+# stays as it was first summed.
 _CORRECT = Update(
     attempts,
     _FINISHED,
-    change=", ".join(f"{name} = v.{name}" for name in _FINISHED[2:]),
+    change=", ".join(f"{name} = v.{name}" for name in _FINISHED[2:] if name != "latency_us"),
     where="attempts.day = v.day AND attempts.id = v.id AND attempts.charge = 'unknown' "
     "AND v.charge IN ('billed', 'free')",
     returning=_MOVED,
@@ -368,6 +369,7 @@ def _begin(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
 
 def _finish(connection: Connection, finishes: Sequence[Finish], hours: HoursFold, totals: TotalsFold) -> set[str]:
     """Close attempts and fold exactly those that a statement moved."""
+    finishes = _one_end_each(finishes)
     finished = [Moved(*row) for row in _FINISH.run(connection, [_finished(op) for op in finishes])]
     moved = {row.id for row in finished}
     late = [_finished(op) for op in finishes if op.id not in moved]
@@ -379,6 +381,16 @@ def _finish(connection: Connection, finishes: Sequence[Finish], hours: HoursFold
     for row in (*finished, *corrected):
         _count(row, totals)
     return moved | {row.id for row in corrected}
+
+
+def _one_end_each(finishes: Sequence[Finish]) -> list[Finish]:
+    """Of several ends of one attempt in a commit, take the first that knows the charge."""
+    ends: dict[str, Finish] = {}
+    for finish in finishes:
+        known = ends.get(finish.id)
+        if known is None or (known.charge.kind is ChargeKind.UNKNOWN and finish.charge.kind is not ChargeKind.UNKNOWN):
+            ends[finish.id] = finish
+    return list(ends.values())
 
 
 def _finished(op: Finish) -> tuple[Any, ...]:

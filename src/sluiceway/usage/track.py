@@ -93,13 +93,32 @@ class Tracker:
         ]
 
     def _book(self) -> None:
-        from sluiceway.usage.ledger import apply
-
+        """Write all bookings at once; where the store refuses them, one by one, so that one bad one falls alone."""
         if not self._unbooked:
             return
+        try:
+            self._write(self._unbooked)
+            self._unbooked = []
+        except Exception as error:
+            if _may_work_later(error):
+                raise
+            self._book_one_by_one()
+
+    def _book_one_by_one(self) -> None:
+        while self._unbooked:
+            try:
+                self._write(self._unbooked[:1])
+            except Exception as error:
+                if _may_work_later(error):
+                    raise
+                log.warning("track_api_usage dropped a count that cannot be stored: %s", type(error).__name__)
+            del self._unbooked[0]
+
+    def _write(self, bookings: list[Any]) -> None:
+        from sluiceway.usage.ledger import apply
+
         with self._open().writing.begin() as connection:
-            apply(connection, self._unbooked)
-        self._unbooked = []
+            apply(connection, bookings)
 
     def _open(self) -> Any:
         if self._store is None:
@@ -108,6 +127,16 @@ class Tracker:
 
             self._store = open_store(self._database_url or load_settings().database_url)
         return self._store
+
+
+def _may_work_later(error: Exception) -> bool:
+    """Tell a store that cannot be had at present from one that refuses what it is given."""
+    from sqlalchemy.exc import DBAPIError
+
+    from sluiceway.errors import SluicewayError
+    from sluiceway.store.engine import is_unreachable
+
+    return isinstance(error, SluicewayError | OSError) or (isinstance(error, DBAPIError) and is_unreachable(error))
 
 
 _tracker = Tracker()

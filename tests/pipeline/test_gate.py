@@ -1,0 +1,109 @@
+"""What keeps a request from being sent, and when it may be sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from builders import until
+from sluiceway.pipeline.gate import Gate, Held
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def clock() -> list[datetime]:
+    """A clock with one moment on it, which a test may move."""
+    return [NOW]
+
+
+@pytest.fixture
+async def gate(told: list[str], clock: list[datetime]) -> Gate:
+    return Gate(told.append, lambda: clock[0])
+
+
+async def test_an_open_gate_lets_everything_through(gate: Gate) -> None:
+    gate.check("apollo")
+    assert gate.is_open("apollo")
+
+
+async def test_a_stopped_provider_is_held_with_the_reason_and_others_are_not(gate: Gate, told: list[str]) -> None:
+    gate.stop("apollo", "its key was refused")
+    with pytest.raises(Held, match="its key was refused"):
+        gate.check("apollo")
+    assert gate.is_open("exa")
+    gate.stop("apollo", "its key was refused")
+    assert told == ["its key was refused"]
+
+
+async def test_a_rest_ends_at_its_moment(gate: Gate, clock: list[datetime]) -> None:
+    gate.stop("apollo", "a rest", NOW + timedelta(seconds=60))
+    assert not gate.is_open("apollo")
+    clock[0] = NOW + timedelta(seconds=60)
+    assert gate.is_open("apollo")
+
+
+async def test_a_provider_can_be_stopped_again_after_its_rest(
+    gate: Gate, told: list[str], clock: list[datetime]
+) -> None:
+    gate.stop("apollo", "a rest", NOW + timedelta(seconds=60))
+    clock[0] = NOW + timedelta(seconds=61)
+    gate.check("apollo")
+    gate.stop("apollo", "its key was refused")
+    assert not gate.is_open("apollo")
+    assert told == ["a rest", "its key was refused"]
+
+
+async def test_a_condemned_key_outlasts_a_rest(gate: Gate, clock: list[datetime]) -> None:
+    gate.stop("apollo", "a rest", NOW + timedelta(seconds=60))
+    gate.stop("apollo", "its key was refused")
+    clock[0] = NOW + timedelta(seconds=61)
+    assert not gate.is_open("apollo")
+
+
+async def test_nothing_is_begun_once_the_work_is_being_stopped(gate: Gate) -> None:
+    gate.drain()
+    with pytest.raises(Held, match="stopped before it was asked"):
+        gate.check("apollo")
+
+
+async def test_a_failed_connection_is_the_networks_fault_only_while_nobody_answers(gate: Gate) -> None:
+    assert gate.is_offline()
+    gate.answered()
+    assert not gate.is_offline()
+
+
+async def test_the_network_is_tried_without_sending_anything_until_it_is_back(gate: Gate) -> None:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+        waiting = asyncio.create_task(gate.wait_online(f"http://127.0.0.1:{port}/v1"))
+        await asyncio.sleep(0)
+        received: list[bytes] = []
+
+        async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            received.append(await reader.read())
+            writer.close()
+
+        place.close()
+        server = await asyncio.start_server(listen, "127.0.0.1", port)
+        async with server:
+            await waiting
+            await until(lambda: received)
+    assert received == [b""]
+
+
+async def test_an_answer_from_anybody_ends_the_wait_for_the_network(gate: Gate) -> None:
+    waiting = asyncio.create_task(gate.wait_online("http://127.0.0.1:1"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    gate.answered()
+    await waiting
