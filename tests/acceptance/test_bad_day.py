@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 # The sources that are asked first; claude is asked about whatever these found.
 PAID_FIRST = "source IN ('apollo', 'contactout', 'exa')"
-# Prospects and sources whose last result may be asked for again: it failed, and at most one charge is unknown.
+# Prospects and sources whose last result may be asked for again: it failed, and no request was sent after one of
+# unknown charge.
 DUE = f"""
     SELECT prospect_id, source FROM source_results r
     WHERE {PAID_FIRST} AND status NOT IN ('complete', 'no_data', 'cached', 'skipped')
       AND id = (SELECT max(id) FROM source_results l WHERE l.prospect_id = r.prospect_id AND l.source = r.source)
-      AND (SELECT count(*) FROM attempts a
-           WHERE a.prospect_id = r.prospect_id AND a.source = r.source AND charge = 'unknown') < 2
+      AND (SELECT count(*) FROM attempts a WHERE a.prospect_id = r.prospect_id AND a.source = r.source AND a.id >=
+           (SELECT min(id) FROM attempts u WHERE u.prospect_id = r.prospect_id AND u.source = r.source
+            AND u.charge = 'unknown')) < 2
 """
 
 
 def test_a_bad_day_ends_with_every_outcome_known(desk: Desk) -> None:
-    people = desk.people(120)
+    people = desk.people(80)
     desk.sandbox.post("/_scenario", BAD_DAY)
     desk.finished(people, concurrency=60)
     verdict = desk.judged(usage=desk.usage())
@@ -48,7 +50,7 @@ def test_asking_again_asks_only_what_has_no_answer_and_cost_nothing(desk: Desk) 
     with Ledger(desk.store) as ledger:
         due = {tuple(row) for row in ledger.rows(DUE)}
         before = ledger.one("SELECT max(id) FROM attempts")
-    assert 10 < len(due) < 180, "some failed for good, some did not"
+    assert 5 < len(due) < 180, "some failed for good, some did not"
 
     desk.sandbox.post("/_scenario", slow(0))
     desk.finished(people, concurrency=60)

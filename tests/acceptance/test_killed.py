@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 PEOPLE = 14
 # How often a point is passed before the kill, where the first time is not the only interesting one.
 TIMES = {
-    "run.opened": (1, 7),
-    "call.sending": (1, 16),
+    "run.opened": (7,),
+    "call.sending": (16,),
     "call.sent": (1, 16),
-    "call.answered": (1, 16),
-    "finish.queued": (1, 7),
+    "call.answered": (16,),
+    "finish.queued": (7,),
     "commit.before": (1, 6),
-    "commit.after": (3, 9),
+    "commit.after": (9,),
     "last.asked": (5,),
-    "run.closed": (1, 9),
+    "run.closed": (9,),
 }
 # Points at which nothing is under way, so nothing can be in doubt.
 QUIET = ("ingest.chunk", "plan.agreed", "output.writing")

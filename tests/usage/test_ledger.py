@@ -439,6 +439,13 @@ def test_external_usage_is_booked_once_under_its_id(store: Store) -> None:
     assert len(rows(store, external_usage)) == 2
 
 
+def test_a_booking_that_comes_twice_in_one_commit_counts_once(store: Store) -> None:
+    booking = a_booking(5)
+    write(store, booking, msgspec.structs.replace(booking, calls=7), booking)
+    assert row(store, external_usage)["calls"] == 5
+    assert total(store)["tracked"] == 5
+
+
 def test_the_usage_key_is_exactly_api_usage_provider_day(store: Store) -> None:
     attempt = an_attempt(day="2026-12-31", provider="edgar")
     write(store, a_booking(day="2027-01-01"), Begin(attempt), a_finish(attempt))

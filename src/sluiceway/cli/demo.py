@@ -70,9 +70,7 @@ async def _run(source: Path, into: Path, sandbox: SandboxProcess, screen: Consol
     target = sandbox_target(sandbox.url)
     out = into / "enriched.csv"
     people = PeopleFile.open(source)
-    screen.print(
-        f"Enriching {source} against a sandbox of all five providers, with some faults switched on.\n", markup=False
-    )
+    screen.print(f"Enriching {source} against a sandbox of all five providers, with some faults switched on.\n")
     async with opened(_settings(into), names=None, target=target, tell=_sayer(screen)) as app:
         job = FileEnrichment(app, people, out, Options())
         await _enrich(job, screen)
@@ -88,7 +86,7 @@ def _settings(into: Path) -> Any:
 
 
 def _sayer(screen: Console) -> Any:
-    return lambda sentence: screen.print(f"  {sentence}", markup=False)
+    return lambda sentence: screen.print(f"  {sentence}")
 
 
 async def _enrich(job: FileEnrichment, screen: Console) -> None:
@@ -152,6 +150,5 @@ def _next_steps(store: Store, into: Path, out: Path, screen: Console) -> None:
         f"\n  sluiceway usage --database {url}"
         f"\n  sluiceway run show {run_id} --database {url}"
         "\n  sluiceway source list  which keys your own file needs; then: sluiceway enrich people.csv -o enriched.csv",
-        markup=False,
         soft_wrap=True,
     )

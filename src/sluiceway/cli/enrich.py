@@ -189,7 +189,7 @@ class _Command:
         self._as_json = as_json
         self._screen = screen
         self._say: Callable[[str], None] = lambda sentence: screen.print(
-            sentence, style="yellow" if screen.is_terminal else None, markup=False
+            sentence, style="yellow" if screen.is_terminal else None
         )
 
     async def run(self) -> int:
@@ -213,7 +213,12 @@ class _Command:
         taken = await job.take_in(lambda rows: None)
         estimates = await job.estimate(lambda prospects: None)
         self._show_plan(taken, estimates, job)
-        if self._dry_run or not self._agreed(estimates):
+        try:
+            goes_on = not self._dry_run and self._agreed(estimates)
+        except BaseException:
+            await job.withdraw()
+            raise
+        if not goes_on:
             await job.withdraw()
             if self._dry_run and self._as_json:
                 self._print_json(taken, estimates=estimates)
@@ -228,7 +233,7 @@ class _Command:
             return True
         if not sys.stdin.isatty():
             raise BadInput("this would spend money and there is no terminal to ask on; add --yes to agree")
-        agreed = typer.confirm("Go on?", default=False, err=True)
+        agreed = _confirmed("Go on?")
         if not agreed:
             self._screen.print("Nothing was sent.")
         return agreed
@@ -237,9 +242,7 @@ class _Command:
         from sluiceway.cli.screen import credits_text, dollars_text, table
 
         rejected = f", {taken.rejected:,} rejected (see {job.rejects.path})" if taken.rejected else ""
-        self._screen.print(
-            f"{self._people.path}: {taken.rows:,} rows{rejected}, {taken.prospects:,} prospects", markup=False
-        )
+        self._screen.print(f"{self._people.path}: {taken.rows:,} rows{rejected}, {taken.prospects:,} prospects")
         if self._as_json:
             return
         made = table(
@@ -281,7 +284,7 @@ class _Command:
         page = self._screen if str(self._out) == "-" else console()
         page.print(outcomes_table(outcomes))
         page.print(spend_table(spends, "Calls and money by provider, for this file"))
-        page.print(f"{rows:,} rows written to {self._out}", markup=False)
+        page.print(f"{rows:,} rows written to {self._out}")
         if code:
             self._say_how_to_go_on(app, tally)
         return code
@@ -299,6 +302,18 @@ class _Command:
         if tally is not None:
             answer |= {"done": tally.done, "waiting": tally.waiting, "stopped": tally.left}
         typer.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
+
+
+def _confirmed(question: str) -> bool:
+    """Ask, while nothing else goes on; Ctrl-C is a no."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, default=False, err=True)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo(err=True)
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Interrupts:

@@ -76,8 +76,8 @@ def _show(found: object) -> None:
 
     assert isinstance(found, Timeline)  # noqa: S101 - imported here so that `--help` does not load the store
     screen = console()
-    screen.print(f"run {found.run_id} · {found.status} · {found.name} · tenant {found.tenant_id}", markup=False)
-    screen.print(f"opened {found.opened_at} · closed {found.closed_at or 'not yet'}", markup=False)
+    screen.print(f"run {found.run_id} · {found.status} · {found.name} · tenant {found.tenant_id}")
+    screen.print(f"opened {found.opened_at} · closed {found.closed_at or 'not yet'}")
     results = table("Source results", "source", "status", "closed (UTC)", "error or reason", left=4)
     for result in found.results:
         results.add_row(result.source, result.status, result.closed_at or "", result.error or "")

@@ -21,15 +21,19 @@ _PLAIN_EVERY_S = 2.0
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console for standard output, or for standard error; plain where that is not a terminal."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 110)
+    """Return a console for standard output, or for standard error; plain where that is not a terminal.
+
+    Square brackets are never markup: names, file names and providers' words may hold any.
+    """
+    width = None if sys.stdout.isatty() else 110
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 def table(title: str, *columns: str, left: int = 1) -> Table:
-    """Return an empty table: the first `left` columns are words, the rest are numbers."""
+    """Return an empty table: the first `left` columns are words, the last of which may wrap, the rest are numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(columns):
-        made.add_column(column, justify="left" if place < left else "right", no_wrap=place < left)
+        made.add_column(column, justify="left" if place < left else "right", no_wrap=place < max(1, left - 1))
     return made
 
 

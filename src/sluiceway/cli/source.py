@@ -44,13 +44,13 @@ def list_sources(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode({"sources": rows})).decode())
         return
-    made = table("Sources", "source", "key", "finds", "at most, per prospect", "pace", left=4)
+    made = table("Sources", "source", "key", "at most, per prospect", "finds", "pace", left=4)
     for row in rows:
         pools = ", ".join(f"{credits_text(n)} {pool}" for pool, n in row["price"]["credits"].items())
         price = " · ".join(filter(None, (pools and f"{pools} credits", dollars_text(row["price"]["usd_micros"]))))
         key = f"{row['variable']} {'set' if row['ready'] else 'not set'}" if row["variable"] else "none needed"
-        made.add_row(row["name"], key, ", ".join(row["finds"]), price, f"{row['pace']:g}/s")
-    made.columns[1].no_wrap = made.columns[2].no_wrap = False
+        made.add_row(row["name"], key, price, ", ".join(row["finds"]), f"{row['pace']:g}/s")
+    made.columns[1].no_wrap = False
     console().print(made)
 
 

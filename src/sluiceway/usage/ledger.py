@@ -415,10 +415,10 @@ def _count(moved: Moved, totals: TotalsFold) -> None:
 
 
 def _book(connection: Connection, externals: Sequence[External], totals: TotalsFold) -> set[str]:
-    booked = _ids(_EXTERNAL.run(connection, [_row(op) for op in externals]))
-    for op in externals:
-        if op.id in booked:
-            totals.add(op.provider, op.day, **{op.kind: op.calls})
+    once = {op.id: op for op in reversed(externals)}  # an id that comes twice is the first one's
+    booked = _ids(_EXTERNAL.run(connection, [_row(op) for op in once.values()]))
+    for key in booked:
+        totals.add(once[key].provider, once[key].day, **{once[key].kind: once[key].calls})
     return booked
 
 
@@ -444,7 +444,7 @@ def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
         for op in ops.opens
         if op.run.id in opened
         for row in op.results
-        if row.closed_at
+        if row.closed_at and row.status != "unknown"  # not asking again changes nothing about how the last time ended
     ]
     closes = [op.close for op in ops.finishes if op.close] + [op.close for op in ops.closes]
     rows = [
