@@ -7,6 +7,7 @@ makes it unique per tenant.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
@@ -231,10 +232,25 @@ _LONGEST_COMPANY: Final = 200
 @lru_cache(maxsize=32_768)
 def normal_company(name: str) -> str:
     """Fold a company's name and drop its legal suffix: `Quell Holdings, Inc.` becomes `quell holdings`."""
+    name = " ".join(name.split())[:_LONGEST_COMPANY]
+    if _bare_word(name.rpartition(" ")[2]) not in _last_words_of_legal_suffixes():
+        return fold(name)  # most names; looking through hundreds of suffixes for nothing is slow
     from cleanco import basename
 
-    name = " ".join(name.split())[:_LONGEST_COMPANY]
     return fold(basename(name)) or fold(name)
+
+
+@lru_cache(maxsize=1)
+def _last_words_of_legal_suffixes() -> frozenset[str]:
+    """Return the words that may end a name with a legal suffix; the empty one stands for what cannot be told."""
+    from cleanco import prepare_default_terms
+
+    return frozenset({"", *(_bare_word(words[-1]) for _, words in prepare_default_terms())})
+
+
+def _bare_word(word: str) -> str:
+    letters = unicodedata.normalize("NFKD", word).casefold()
+    return "".join(letter for letter in letters if letter.isalnum())
 
 
 _HOST: Final = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?(?://)?(?:[^/?#@]*@)?([^/?#:]*)")

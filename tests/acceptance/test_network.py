@@ -48,8 +48,8 @@ def test_when_every_provider_is_gone_the_run_waits_and_goes_on_when_they_are_bac
         assert ledger.one("SELECT count(*) FROM runs WHERE closed_at IS NULL") == 0
         most = "SELECT count(*) AS n FROM attempts WHERE charge = 'billed' AND prospect_id IS NOT NULL"
         assert ledger.one(f"SELECT max(n) FROM ({most} GROUP BY prospect_id, source, request_key)") == 1
-        ends = {source: set(counts) for source, counts in ledger.statuses().items()}
-    assert {source: said - {*ANSWERED, "skipped"} for source, said in ends.items()} == dict.fromkeys(ends, set())
+        for source, counts in ledger.statuses().items():
+            assert counts.keys() <= {*ANSWERED, "skipped"}, f"{source}: {counts}"
 
 
 def test_without_a_network_from_the_start_nothing_fails_and_ctrl_c_ends_it(lonely: Desk) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from form4_documents import INES, ISSUER, a_document, a_line
 
 from sluiceway.prospect import Field, Person
-from sluiceway.sources._contract import Reading, Request, Response, Skip, Subject, understand
+from sluiceway.sources._contract import Reading, Request, Response, Skip, Subject, converse, understand
 from sluiceway.sources._edgar_pages import Role
 from sluiceway.sources._form4 import read_form4
 from sluiceway.sources.edgar import Edgar
@@ -158,20 +158,18 @@ def walk(
     source = source or Edgar("Sample Company admin@sample.example")
     subject = Subject(person, (), today)
     walked = Walked(Skip(""), [], {})
-    steps = source.ask(subject)
-    try:
-        request = next(steps)
-        while True:
-            key = request.key("edgar")
-            reading = (held or {}).get(key)
-            if reading is None:
-                walked.asked.append(request)
-                reading = understand(source, subject, request, shelf.answer(request))
-                reading = msgspec.json.decode(msgspec.json.encode(reading), type=Reading)
-            walked.readings[key] = reading
-            request = steps.send(reading)
-    except StopIteration as stop:
-        walked.last = stop.value
+
+    def answer(request: Request) -> Reading:
+        key = request.key("edgar")
+        reading = (held or {}).get(key)
+        if reading is None:
+            walked.asked.append(request)
+            reading = understand(source, subject, request, shelf.answer(request))
+            reading = msgspec.json.decode(msgspec.json.encode(reading), type=Reading)
+        walked.readings[key] = reading
+        return reading
+
+    walked.last = converse(source.ask(subject), answer)
     return walked
 
 

@@ -44,9 +44,12 @@ class Visit:
         steps = self.source.ask(subject)
         async with Door() as door:
             try:
-                request = next(steps)
+                asked = next(steps)
                 while True:
-                    request = steps.send(await self.ask(door, subject, request))
+                    if isinstance(asked, tuple):
+                        asked = steps.send(tuple([await self.ask(door, subject, each) for each in asked]))
+                    else:
+                        asked = steps.send(await self.ask(door, subject, asked))
             except StopIteration as stop:
                 last: Reading | Skip = stop.value
                 return last

@@ -322,6 +322,17 @@ def test_a_source_result_is_closed_once(store: Store) -> None:
     assert stored(store, prospect_id)["apollo"]["status"] == "failed"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_closings_in_one_commit_the_row_and_the_prospect_show_the_same(store: Store, order: int) -> None:
+    prospect_id = a_prospect(store)
+    opening = an_opening(prospect_id)
+    (result,) = opening.results
+    write(store, opening, *[a_closing(result, "failed", error="HTTP 500"), a_closing(result, "complete")][::order])
+    closed = row(store, source_results)
+    shown = stored(store, prospect_id)["apollo"]
+    assert (closed["status"], closed["error"]) == (shown["status"], shown.get("error"))
+
+
 def test_a_held_result_waits_and_stays_open(store: Store) -> None:
     opening = an_opening(a_prospect(store))
     (result,) = opening.results

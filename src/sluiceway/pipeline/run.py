@@ -6,7 +6,7 @@ What the ledger already holds is never asked again, so a prospect whose run was 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -21,7 +21,7 @@ from sluiceway.pipeline.gate import Gate, Held
 from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
 from sluiceway.pipeline.library import Library
 from sluiceway.prospect import Match, Want, held_key, hold
-from sluiceway.sources._contract import Price, Reading, Request, Skip, Source, Subject
+from sluiceway.sources._contract import Asked, Asking, Price, Reading, Request, Skip, Source, Subject
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
 from sluiceway.usage.ledger import (
@@ -38,7 +38,7 @@ from sluiceway.usage.ledger import (
     TakeOver,
 )
 
-Asking = Generator[Request, Reading, Reading | Skip]
+Step = Asked | Reading | Skip
 
 
 class Ended(StrEnum):
@@ -73,7 +73,7 @@ class Plan(msgspec.Struct):
     error: str | None = None
     cached_from: str | None = None
     asking: Asking | None = None
-    request: Request | None = None
+    request: Asked | None = None
     begun: Attempt | None = None
     result_id: str = ""
 
@@ -178,7 +178,7 @@ class Enricher:
         source = plan.source
         if plan.status is Status.PENDING and source.name in self._unusable:
             return Intention(Status.SKIPPED, self._unusable[source.name], None)
-        if plan.request and history.answer_to(plan.request, source.provider):
+        if isinstance(plan.request, Request) and history.answer_to(plan.request, source.provider):
             return Intention(Status.CACHED, None, None)
         asks = plan.request is not None or plan.status is Status.PENDING
         return Intention(plan.status, plan.error, source.price(self._order.want) if asks else None)
@@ -219,11 +219,13 @@ class Enricher:
             plan.asking = source.ask(subject)
             self._plan_first_step(plan, _advance(plan.asking, None), history)
 
-    def _plan_first_step(self, plan: Plan, step: Request | Reading | Skip, history: History) -> None:
+    def _plan_first_step(self, plan: Plan, step: Step, history: History) -> None:
         if isinstance(step, Skip):
             plan.status, plan.error = Status.SKIPPED, step.reason
         elif isinstance(step, Reading):
             plan.status, plan.error = step.status, step.error
+        elif isinstance(step, tuple):
+            plan.request = step
         elif bought := _purchase_behind(history, plan.source, step):
             plan.status, plan.cached_from = Status.CACHED, bought
         elif self._asked_too_often(plan.source, step, history):
@@ -269,7 +271,7 @@ class Enricher:
 
     def _begin_now(self, history: History, plan: Plan) -> Attempt | None:
         request = plan.request
-        if request is None or request.shared or history.answer_to(request, plan.source.provider):
+        if not isinstance(request, Request) or request.shared or history.answer_to(request, plan.source.provider):
             return None
         return self._caller.begin_now(plan.source, request, self._behalf(history, plan))
 
@@ -344,16 +346,36 @@ class Enricher:
     async def _converse(self, history: History, plan: Plan) -> Closed:
         """Answer a source's requests one by one until it has its last word."""
         assert plan.asking is not None  # noqa: S101 - a plan with a request has the generator it came from
+        assert plan.request is not None  # noqa: S101
         budget = Budget(history.unknowns.get(plan.source.name, 0))
-        step: Request | Reading | Skip | None = plan.request
+        asked = plan.request
         while True:
-            assert isinstance(step, Request)  # noqa: S101 - the loop ends at the first step that is not one
-            word = await self._word(history, plan, step, budget)
-            step = _advance(plan.asking, word.reading)
-            if not isinstance(step, Request):
-                return self._close(self._closing(history, plan, step, word), word.finish)
+            words = await self._words(history, plan, asked, budget)
+            readings = tuple(word.reading for word in words)
+            step = _advance(plan.asking, readings if isinstance(asked, tuple) else readings[0])
+            *before, last = words
+            if isinstance(step, Reading | Skip):
+                self._post_finishes(before)
+                return self._close(self._closing(history, plan, step, last), last.finish)
+            self._post_finishes(words)
+            asked = step
+
+    def _post_finishes(self, words: Iterable[Word]) -> None:
+        for word in words:
             if word.finish:
                 self._writer.post(word.finish)
+
+    async def _words(self, history: History, plan: Plan, asked: Asked, budget: Budget) -> Sequence[Word]:
+        if not isinstance(asked, tuple):
+            return [await self._word(history, plan, asked, budget)]
+        asking = (self._word(history, plan, request, budget) for request in asked)
+        said = await asyncio.gather(*asking, return_exceptions=True)
+        words = [word for word in said if isinstance(word, Word)]
+        for trouble in said:
+            if isinstance(trouble, BaseException):
+                self._post_finishes(words)  # what was answered is recorded, whatever became of the others
+                raise trouble
+        return words
 
     async def _word(self, history: History, plan: Plan, request: Request, budget: Budget) -> Word:
         """Get the reading of one request's answer: from the ledger, from the shared documents, or by a call."""
@@ -432,10 +454,10 @@ class Enricher:
         return self._clock.stamp()
 
 
-def _advance(asking: Asking, reading: Reading | None) -> Request | Reading | Skip:
-    """Give a source its reading and take its next request, or its last word."""
+def _advance(asking: Asking, said: Reading | tuple[Reading, ...] | None) -> Step:
+    """Give a source what it asked for and take its next request or requests, or its last word."""
     try:
-        return asking.send(reading) if reading is not None else next(asking)
+        return asking.send(said)
     except StopIteration as stop:
         last: Reading | Skip = stop.value
         return last

@@ -1,15 +1,15 @@
 """What a source is: a manifest, a way to ask, and a way to read the answer, with no I/O of its own.
 
 Most sources need one answer and write two methods, `request` and `read`. A source that needs several (EDGAR) writes
-`ask`, a generator that yields each `Request` and is sent the `Reading` of its answer. Sending, pacing, recording and
-retrying belong to the pipeline; a source that was interrupted is simply asked again, and requests whose answers are
-already in the ledger are not sent a second time.
+`ask`, a generator that yields each `Request` (or several at once) and is sent the `Reading` of its answer. Sending,
+pacing, recording and retrying belong to the pipeline; a source that was interrupted is simply asked again, and
+requests whose answers are already in the ledger are not sent a second time.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from hashlib import blake2b
@@ -141,6 +141,26 @@ class Skip(msgspec.Struct, frozen=True):
     reason: str
 
 
+Asked = Request | tuple[Request, ...]
+"""One request, or several that may be sent at once."""
+
+Asking = Generator[Asked, Any, Reading | Skip]
+"""A source's side of a conversation: it yields what it asks and is sent the reading, or for several a tuple of their
+readings in the same order; it returns its last word."""
+
+
+def converse(asking: Asking, answer: Callable[[Request], Reading]) -> Reading | Skip:
+    """Hold a conversation in which every request is answered on the spot, as tests do; returns the last word."""
+    try:
+        asked = next(asking)
+        while True:
+            said = tuple(map(answer, asked)) if isinstance(asked, tuple) else answer(asked)
+            asked = asking.send(said)
+    except StopIteration as stop:
+        last: Reading | Skip = stop.value
+        return last
+
+
 class Source(ABC):
     """A provider's data about people. Subclasses fill in the manifest and write `request` and `read`.
 
@@ -182,12 +202,13 @@ class Source(ABC):
     def read(self, subject: Subject, request: Request, response: Response) -> Reading:
         """Read an answer. Anything this raises is taken as an answer that cannot be read."""
 
-    def ask(self, subject: Subject) -> Generator[Request, Reading, Reading | Skip]:
+    def ask(self, subject: Subject) -> Asking:
         """Yield each request, receive each reading, return the last word. The default asks once."""
         request = self.request(subject)
         if isinstance(request, Skip):
             return request
-        return (yield request)
+        reading: Reading = yield request
+        return reading
 
     def subject_key(self, subject: Subject) -> str:
         """Return what makes two askings the same: `what is wanted|who is asked about`.

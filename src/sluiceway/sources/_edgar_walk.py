@@ -14,13 +14,13 @@ import msgspec
 
 from sluiceway.outcome import BOUGHT, FREE, Status
 from sluiceway.prospect import Field, Found, Match, fold, same_given_name
-from sluiceway.sources._contract import Reading, Request, Retry, refused, unreadable
+from sluiceway.sources._contract import Asked, Reading, Request, Retry, refused, unreadable
 from sluiceway.sources._edgar_pages import HITS_PER_PAGE, Company, Hit, Role, Row, Search, Submissions, newest
 from sluiceway.sources._form4 import Form4
 from sluiceway.sources._insiders import Filed, Settled, insider_summary, likeliest, owned_by, settle_amendments
 
 T = TypeVar("T")
-Steps = Generator[Request, Reading, T]
+Steps = Generator[Asked, Any, T]
 
 _DAY_S = 86_400.0
 _PAGE_S = 600.0  # data.sec.gov forbids caching its pages; ten minutes keeps a batch from fetching one a hundred times
@@ -155,8 +155,9 @@ def read_filings(insider: Insider, since: date) -> Steps[Filings]:
         raise nothing(f"no Form 4 since {day}")
     filings = Filings(day, len(rows))
     rows.sort(key=lambda row: (row.accession in insider.about_employer, newest(row)), reverse=True)
-    for row in rows[:_MOST_FILINGS]:
-        reading = yield insider.document(row)
+    newest_rows = rows[:_MOST_FILINGS]
+    readings = yield tuple(map(insider.document, newest_rows))
+    for row, reading in zip(newest_rows, readings, strict=True):
         if form4 := _form4(reading):
             filings.read.append(Filed(row.accession, date.fromisoformat(row.filed), row.form, form4))
         else:

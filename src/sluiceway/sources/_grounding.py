@@ -450,7 +450,7 @@ _KINDS: Final = (
 
 # --- looking at many texts at once -----------------------------------------------------------------------------------
 
-_PLAIN_NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_PLAIN_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 _APART: Final = "\n|\n"
 """Stands between texts that are searched together; no figure reaches across it."""

@@ -13,7 +13,7 @@ document is a 403 or 404 with XML.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ import msgspec
 from sluiceway.outcome import FREE, UNKNOWN_CHARGE, Status, billed
 from sluiceway.prospect import Field, Person, Want, fold
 from sluiceway.sources._contract import (
+    Asking,
     Credential,
     Price,
     Reading,
@@ -125,7 +126,7 @@ class Edgar(Source):
 
     # Asking: the walk.
 
-    def ask(self, subject: Subject) -> Generator[Request, Reading, Reading | Skip]:
+    def ask(self, subject: Subject) -> Asking:
         name = _whole_name(subject.person)
         if not fold(subject.person.company):
             return Skip("needs a company")

@@ -18,7 +18,18 @@ import msgspec
 
 from sluiceway.outcome import ANSWERED, FAILURES, Charge, ChargeKind, Status
 from sluiceway.prospect import Field, Found, Match, Person, Want
-from sluiceway.sources._contract import Price, Reading, Request, Response, Retry, Skip, Source, Subject, understand
+from sluiceway.sources._contract import (
+    Price,
+    Reading,
+    Request,
+    Response,
+    Retry,
+    Skip,
+    Source,
+    Subject,
+    converse,
+    understand,
+)
 
 _MARK: Final = "sluiceway-contract-7f3a9c51@key.example"
 _OTHER_MARK: Final = "sluiceway-contract-0b8d2e64@key.example"
@@ -113,15 +124,16 @@ def _check_price(name: str, price: Price) -> None:
 def check_conversation(source_class: type[Source], subject: Subject, response: Response) -> None:
     """Check that a source which is always given this one answer reads it soundly, and comes to an end."""
     source = source_class(_MARK)
-    conversation = source.ask(subject)
-    try:
-        request = next(conversation)
-        for _ in range(_LONGEST_CONVERSATION):
-            check_request(source_class, request)
-            request = conversation.send(check_reading(source, subject, request, response))
-    except StopIteration:
-        return
-    raise BrokenContract(f"{source.name}: asks more than {_LONGEST_CONVERSATION} times about one person")
+    asked = 0
+
+    def answer(request: Request) -> Reading:
+        nonlocal asked
+        asked += 1
+        _hold(asked <= _LONGEST_CONVERSATION, f"{source.name}: asks more than {_LONGEST_CONVERSATION} times")
+        check_request(source_class, request)
+        return check_reading(source, subject, request, response)
+
+    converse(source.ask(subject), answer)
 
 
 def check_reading(source: Source, subject: Subject, request: Request, response: Response) -> Reading:
@@ -164,7 +176,8 @@ def _check_found(about: str, source: Source, found: Found) -> None:
 
 def _first(source: Source, subject: Subject) -> Request | Skip:
     try:
-        return next(source.ask(subject))
+        asked = next(source.ask(subject))
+        return asked[0] if isinstance(asked, tuple) else asked
     except StopIteration as ended:
         if isinstance(ended.value, Skip):
             return ended.value

@@ -44,6 +44,8 @@ class Tracker:
 
     def flush(self) -> bool:
         """Book everything counted so far; returns whether the store has it all. Never raises."""
+        if not self._log and not self._unbooked:
+            return True
         with self._flushing:
             try:
                 self._collect()
