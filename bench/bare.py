@@ -15,8 +15,11 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-Prospect = tuple[list[dict[str, Any]], list[dict[str, Any]]]
-"""One prospect's requests: those sent at once, and those sent after them."""
+Step = list[dict[str, Any]]
+"""Requests that can be sent at once."""
+
+Prospect = tuple[list[list[Step]], list[Step]]
+"""One prospect's requests: a chain of steps per source, the chains side by side; and the steps that come after all."""
 
 
 async def replay(prospects: list[Prospect], in_flight: int) -> dict[str, float]:
@@ -26,10 +29,9 @@ async def replay(prospects: list[Prospect], in_flight: int) -> dict[str, float]:
         left = iter(prospects)
 
         async def work() -> None:
-            for first, last in left:
-                await asyncio.gather(*(_send(session, request) for request in first))
-                for request in last:
-                    await _send(session, request)
+            for chains, after in left:
+                await asyncio.gather(*(_walk(session, chain) for chain in chains))
+                await _walk(session, after)
 
         seconds, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(work() for _ in range(in_flight)))
@@ -40,6 +42,15 @@ async def replay(prospects: list[Prospect], in_flight: int) -> dict[str, float]:
         }
 
 
+async def _walk(session: aiohttp.ClientSession, steps: list[Step]) -> None:
+    """Send one step after another, because what is asked depends on what was answered."""
+    for step in steps:
+        if len(step) == 1:
+            await _send(session, step[0])
+        else:
+            await asyncio.gather(*(_send(session, request) for request in step))
+
+
 async def _send(session: aiohttp.ClientSession, request: dict[str, Any]) -> bytes:
     async with session.request(
         request["method"], request["url"], headers=request["headers"], data=request["body"], allow_redirects=False
@@ -47,12 +58,16 @@ async def _send(session: aiohttp.ClientSession, request: dict[str, Any]) -> byte
         return await answer.read()
 
 
-def _prepared(request: dict[str, Any]) -> dict[str, Any]:
+def _prepared(steps: list[Step]) -> list[Step]:
+    return [[_ready(request) for request in step] for step in steps]
+
+
+def _ready(request: dict[str, Any]) -> dict[str, Any]:
     body = request["body"].encode() if request["body"] else None
     return {**request, "url": URL(request["url"], encoded=True), "body": body}
 
 
 if __name__ == "__main__":
     recorded = json.loads(Path(sys.argv[1]).read_text())
-    ready = [([_prepared(r) for r in first], [_prepared(r) for r in last]) for first, last in recorded]
-    print(json.dumps(asyncio.run(replay(ready, int(sys.argv[2])))))
+    prospects = [([_prepared(chain) for chain in chains], _prepared(after)) for chains, after in recorded]
+    print(json.dumps(asyncio.run(replay(prospects, int(sys.argv[2])))))

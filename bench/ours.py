@@ -10,58 +10,91 @@ import asyncio
 import json
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
 
 import msgspec
 
-from sluiceway.app import App, Target, opened
+from sluiceway.app import App, opened
 from sluiceway.cli.options import sandbox_target
 from sluiceway.file_enrichment import FileEnrichment, Options
 from sluiceway.people_file import PeopleFile
+from sluiceway.pipeline.history import History
+from sluiceway.pipeline.run import Ended, Enricher
 from sluiceway.process import peak_memory_bytes
 from sluiceway.settings import load_settings
 from sluiceway.sources._contract import Request, Response, Source
 from sluiceway.sources._http import Door, request_headers, request_url
 
+_CURRENT: ContextVar[str] = ContextVar("prospect")
+
 
 class Recorder(Door):
-    """A door that also writes down every request that passes, as the baseline will send it."""
+    """A door that also writes down every request that passes, and for which prospect it was sent."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.passed: dict[str, dict[str, object]] = {}
+        self.passed: list[dict[str, object]] = []
 
     async def send(self, source: Source, request: Request, base_url: str, timeout_s: float) -> Response:
-        key = request.key(source.provider)
-        body = request.body.decode() if request.body else None
-        headers = dict(request_headers(source, request))
-        url = str(request_url(base_url, request))
-        self.passed[key] = {"method": request.method, "url": url, "headers": headers, "body": body}
+        passed = {
+            "key": request.key(source.provider),
+            "prospect": _CURRENT.get(),
+            "source": source.name,
+            "endpoint": request.endpoint,
+            "method": request.method,
+            "url": str(request_url(base_url, request)),
+            "headers": request_headers(source, request),
+            "body": request.body.decode() if request.body else None,
+        }
+        self.passed.append(passed)
         return await super().send(source, request, base_url, timeout_s)
 
 
-async def run(url: str, people: Path, store: str, in_flight: int, record: Path | None) -> dict[str, float]:
+class Marking:
+    """An enricher that notes whose requests are being sent; tasks it starts inherit the note."""
+
+    def __init__(self, enricher: Enricher) -> None:
+        self._enricher = enricher
+
+    async def enrich(self, history: History) -> Ended:
+        _CURRENT.set(history.prospect.id)
+        return await self._enricher.enrich(history)
+
+
+async def record(app: App, people: Path, out: Path) -> None:
+    """Enrich the people once and write down every request, in the order they were sent."""
+    job = FileEnrichment(app, PeopleFile.open(people), people.with_suffix(".enriched.csv"), Options())
+    await job.take_in(lambda rows: None)
+    async with Recorder() as recorder:
+        recording = msgspec.structs.replace(app, door=recorder)
+        dispatcher = recording.embedded(
+            job.batch, "file", on_source=lambda source, status: None, on_prospect=lambda _: None
+        )
+        dispatcher.enricher = Marking(dispatcher.enricher)
+        await dispatcher.run()
+    await asyncio.to_thread(out.write_text, json.dumps(recorder.passed))
+
+
+async def measure(app: App, people: Path) -> dict[str, float]:
     """Enrich the people and measure from the first question to the last commit."""
-    settings = load_settings(database_url=f"sqlite:///{store}", concurrency=in_flight)
-    target: Target = sandbox_target(url)
-    async with opened(settings, names=None, target=target, tell=lambda said: print(said, file=sys.stderr)) as app:
-        recorder = Recorder()
-        if record is not None:
-            app = msgspec.structs.replace(app, door=await recorder.__aenter__())
-        measured = await _measure(app, people)
-        if record is not None:
-            await asyncio.to_thread(record.write_text, json.dumps(recorder.passed))
-            await recorder.__aexit__()
-        return measured
-
-
-async def _measure(app: App, people: Path) -> dict[str, float]:
     job = FileEnrichment(app, PeopleFile.open(people), people.with_suffix(".enriched.csv"), Options())
     taken = await job.take_in(lambda rows: None)
     seconds, cpu = time.perf_counter(), time.process_time()
     await job.run(lambda source, status: None, lambda ended: None)
     seconds, cpu = time.perf_counter() - seconds, time.process_time() - cpu
     return {"prospects": taken.prospects, "seconds": seconds, "cpu": cpu, "peak": peak_memory_bytes() or 0}
+
+
+async def run(url: str, people: Path, store: str, in_flight: int, out: Path | None) -> dict[str, float]:
+    """Open everything as the command does, and record or measure."""
+    settings = load_settings(database_url=f"sqlite:///{store}", concurrency=in_flight)
+    target = sandbox_target(url)
+    async with opened(settings, names=None, target=target, tell=lambda said: print(said, file=sys.stderr)) as app:
+        if out is None:
+            return await measure(app, people)
+        await record(app, people, out)
+        return {}
 
 
 if __name__ == "__main__":

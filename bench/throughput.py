@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,32 +44,33 @@ def measure(folder: Path, *, latency_ms: int, people: int, target: float) -> lis
 
 
 def _requests_of_a_run(folder: Path, url: str, csv: Path) -> Path:
-    """Run once, recording; then arrange what the ledger says was sent, prospect by prospect, for the baseline."""
+    """Run once, recording; hold the record against the ledger, and arrange it for the baseline."""
     folder = Path(tempfile.mkdtemp(dir=folder))
     store, record = folder / "recorded.db", folder / "recorded.json"
     _ours(url, csv, store, record)
     passed = json.loads(record.read_text())
     with sqlite3.connect(store) as ledger:
-        rows = ledger.execute("SELECT prospect_id, source, request_key FROM attempts ORDER BY id").fetchall()
-    if missing := {key for _, _, key in rows} - passed.keys():
-        raise RuntimeError(f"{len(missing)} requests of the ledger were not recorded")
+        keys = Counter(key for (key,) in ledger.execute("SELECT request_key FROM attempts"))
+    if keys != Counter(request["key"] for request in passed):
+        raise RuntimeError("the recorded requests are not those of the ledger")
     requests = folder / "requests.json"
-    requests.write_text(json.dumps(_by_prospect(rows, passed)))
+    requests.write_text(json.dumps(_by_prospect(passed)))
     return requests
 
 
-def _by_prospect(rows: list[tuple[str | None, str, str]], passed: dict[str, Any]) -> list[Any]:
-    prospects: dict[str, tuple[list[Any], list[Any]]] = {}
-    shared = []
-    for prospect_id, source, key in rows:
-        if prospect_id is None:
-            shared.append(passed[key])
+def _by_prospect(passed: list[dict[str, Any]]) -> list[Any]:
+    """Arrange requests as they depend on each other: a chain per source; of one endpoint in a row, at once."""
+    prospects: dict[str, dict[str, list[list[Any]]]] = {}
+    for request in passed:
+        chain = prospects.setdefault(request["prospect"], {}).setdefault(request["source"], [])
+        if chain and chain[-1][0]["endpoint"] == request["endpoint"]:
+            chain[-1].append(request)
         else:
-            prospects.setdefault(prospect_id, ([], []))[source == "claude"].append(passed[key])
-    arranged = list(prospects.values())
-    for place, request in enumerate(shared):  # documents are about nobody; each goes with some prospect
-        arranged[place * len(arranged) // len(shared)][0].append(request)
-    return arranged
+            chain.append([request])
+    return [
+        ([chain for source, chain in chains.items() if source != "claude"], chains.get("claude", []))
+        for chains in prospects.values()
+    ]
 
 
 def _ours(url: str, csv: Path, store: Path, record: Path | None = None) -> dict[str, float]:

@@ -15,7 +15,7 @@ from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
 from sluiceway.pipeline.run import Ended, Enricher, Order
-from sluiceway.process import allow_many_connections
+from sluiceway.process import allow_many_connections, collect_garbage_rarely
 from sluiceway.settings import Settings
 from sluiceway.sources import Source, choose
 from sluiceway.sources._http import Door
@@ -131,6 +131,7 @@ async def opened(
                 recovered = await recover(store, writer)
                 await forget_dead_workers(store, writer)
                 async with Door() as door:
+                    collect_garbage_rarely()
                     yield App(
                         settings=settings,
                         store=store,

@@ -17,6 +17,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections import Counter, defaultdict
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -73,21 +74,28 @@ class Ledger:
     """A store as a crash left it: a copy is opened, because opening the store itself would already mend it."""
 
     def __init__(self, store: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        for path in (store, store.with_name(f"{store.name}-wal")):
-            if path.exists():
-                shutil.copy(path, self._folder.name)
-        self._connection = sqlite3.connect(Path(self._folder.name) / store.name)
-        self._connection.row_factory = sqlite3.Row
-        # attempts are found by day and id in the store; here they are looked up by id alone
-        self._connection.execute("CREATE INDEX attempts_by_id ON attempts (id)")
+        self._store = store
+        self._opened = ExitStack()
 
     def __enter__(self) -> Self:
+        folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory()))
+        for path in (self._store, self._store.with_name(f"{self._store.name}-wal")):
+            if path.exists():
+                shutil.copy(path, folder)
+        self._connection = self._opened.enter_context(closing(sqlite3.connect(folder / self._store.name)))
+        self._connection.row_factory = sqlite3.Row
+        if self.has_tables:
+            # attempts are found by day and id in the store; here they are looked up by id alone
+            self._connection.execute("CREATE INDEX attempts_by_id ON attempts (id)")
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._connection.close()
-        self._folder.cleanup()
+        self._opened.close()
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether the process lived long enough to create the store."""
+        return bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = 'attempts'"))
 
     def rows(self, query: str) -> list[sqlite3.Row]:
         """Run a query."""
@@ -133,6 +141,9 @@ def judge(
     bought anew. `usage` is what `sluiceway usage --json` says.
     """
     with Ledger(store) as ledger:
+        if not ledger.has_tables:
+            assert not any(column["requests"] for column in meter.values()), "asked before there was a ledger"
+            return Verdict({}, {})
         spent = ledger.spent()
         for provider, column in meter.items():
             _agree(provider, spent.get(provider, Spent()), column, faultless=faultless)

@@ -58,6 +58,7 @@ def test_a_refresh_that_is_killed_goes_on_and_buys_each_only_once(desk: Desk) ->
     desk.sandbox.post("/_meter/reset")
     desk.killed(people, "commit.after:12", "--refresh")
     desk.killed(people, "call.answered:14", "--refresh")
+    desk.killed(people, "output.writing:1", "--refresh")
     desk.finished(people, "--refresh")
     meter = desk.sandbox.meter()["providers"]
     with Ledger(desk.store) as ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -108,7 +109,8 @@ def installed(tmp_path: Path) -> dict[str, str]:
     (site / "mysource.py").write_text(SOURCE, encoding="utf-8")
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mysource\nVersion: 1.0\n", encoding="utf-8")
     (about / "entry_points.txt").write_text("[sluiceway.sources]\nmine = mysource:Mine\n", encoding="utf-8")
-    return {"PYTHONPATH": str(site), "MINE_API_KEY": "right"}
+    path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    return {"PYTHONPATH": path, "MINE_API_KEY": "right"}
 
 
 def test_it_is_listed_asked_accounted_for_and_not_bought_twice(

@@ -181,7 +181,8 @@ class Caller:
         response, failure = None, None
         try:
             url = terms.base_urls[request.host]
-            response = await self._door.send(source, request, url, min(terms.timeout_s, max(budget.left_s, 1.0)))
+            patience_s = min(self._left_s(attempt), max(budget.left_s, 1.0))
+            response = await self._door.send(source, request, url, patience_s)
         except Exception as error:
             failure = error
         crash_point("call.answered")
@@ -194,6 +195,16 @@ class Caller:
             reading = msgspec.structs.replace(reading, error=describe(reading.error, self._redact))
         etag = response.headers.get("etag") if response else None
         return reading, self._finish(request, attempt, reading, response, took), etag
+
+    def _left_s(self, attempt: Attempt) -> float:
+        """Return the seconds until the attempt's deadline, which runs from its begin, however long that took to write.
+
+        Raises `NotSent` when there are none: recovery may already have declared the attempt unknown.
+        """
+        left_s = self._clock.seconds_until(attempt.deadline_at)
+        if left_s <= 0:
+            raise NotSent("the store took so long to record the request that it was not sent")
+        return left_s
 
     def _finish(
         self, request: Request, attempt: Attempt, reading: Reading, response: Response | None, took: float
@@ -294,7 +305,13 @@ def _answer(attempt: Attempt, reading: Reading) -> Answer | None:
 def _mend(source: Source, reading: Reading) -> str:
     """Say in one line what to mend so that a provider may be asked again."""
     where = f" ({source.needs.variable})" if source.needs else ""
-    what = "its credits are used up" if reading.status is Status.QUOTA_EXCEEDED else f"it refused the credential{where}"
+    match reading.status:
+        case Status.QUOTA_EXCEEDED:
+            what = "its credits are used up"
+        case Status.UNAUTHORIZED:
+            what = f"it refused the credential{where}"
+        case _:
+            what = "every request would be refused like this one"
     return f"{source.title} is not asked any more: {what}. It said: {reading.error}"
 
 

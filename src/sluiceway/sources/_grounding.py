@@ -87,7 +87,7 @@ def ungrounded(text: str, material: Any) -> list[str]:
     if not written:
         return []
     known = Known(material)
-    strange = [figure for figure in written if not known.grounds(figure)]
+    strange = [figure for figure in written if not known.grounds(figure) and not known.says(figure)]
     if strange:
         known.read_texts()
     return list(dict.fromkeys(figure.written for figure in strange if not known.grounds(figure)))
@@ -108,6 +108,13 @@ class Known:
     def grounds(self, figure: Figure) -> bool:
         """Tell whether every part of one of the figure's readings is in the material, as far as it was read."""
         return any(map(self.all, figure.readings))
+
+    def says(self, figure: Figure) -> bool:
+        """Tell whether a text says an amount of money in these very words; other figures need a closer look."""
+        if not _MONEY_IN_FULL.fullmatch(figure.written):
+            return False
+        same = re.compile(rf"(?<![\w.,]){re.escape(figure.written)}(?!\w|[.,]\d|\s?%|[\s-]{_SCALE_WORD}|\sper\s?cent)")
+        return any(map(same.search, self._texts))
 
     def read_texts(self) -> None:
         """Learn what the texts hold too; most figures are among the numbers, and looking at prose is slow."""
@@ -449,6 +456,8 @@ _KINDS: Final = (
 )
 
 # --- looking at many texts at once -----------------------------------------------------------------------------------
+
+_MONEY_IN_FULL: Final = re.compile(rf"[$€£¥]\d+(?:\.\d+)?\s{_SCALE_WORD}")
 
 _PLAIN_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 

@@ -104,7 +104,6 @@ def _address(text: str) -> URL:
     return URL(text, encoded=True)
 
 
-@lru_cache(maxsize=256)
 def _timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds, connect=min(_CONNECT_S, seconds))
 

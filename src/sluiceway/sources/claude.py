@@ -197,6 +197,10 @@ class Claude(Source):
     after_others = True
     docs_url = "https://platform.claude.com/docs/en/api/messages"
 
+    def __init__(self, credential: str = "", options: Mapping[str, str] | None = None) -> None:
+        super().__init__(credential, options)
+        self._built: tuple[Subject, Request | Skip] | None = None
+
     @property
     def model(self) -> str:
         """The model asked, which a setting may choose."""
@@ -210,6 +214,12 @@ class Claude(Source):
         return Price(usd_micros=_usd_micros(self.model, [(INPUT_BYTES + _AROUND_BYTES, _PLAIN)], MAX_TOKENS))
 
     def request(self, subject: Subject) -> Request | Skip:
+        """Build the one request; a subject's own is kept, because its key is asked for just before it is sent."""
+        if self._built is None or self._built[0] is not subject:
+            self._built = (subject, self._request(subject))
+        return self._built[1]
+
+    def _request(self, subject: Subject) -> Request | Skip:
         findings = _worth_telling(subject.findings, self.name)
         if not findings:
             return Skip("nothing was found to summarise")

@@ -77,6 +77,11 @@ class Clock:
         second, millisecond = divmod(self._now_ms() + int(after_s * 1000), 1000)
         return f"{_to_the_second(second)}.{millisecond:03d}Z"
 
+    def seconds_until(self, stamp: str) -> float:
+        """Return how far off a stamped moment is, negative when it has passed."""
+        moment_ms = _second_of(stamp[:19]) * 1000 + int(stamp[20:23])
+        return (moment_ms - self._now_ms()) / 1000
+
     def _now_ms(self) -> int:
         elapsed = time.monotonic() - self._anchored_at
         if elapsed > _CLOCK_FRESH_S:
@@ -91,6 +96,11 @@ class Clock:
         with self._engine.connect() as connection:
             moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             return moment.astimezone(UTC)
+
+
+@lru_cache(maxsize=256)
+def _second_of(text: str) -> int:
+    return int(datetime.fromisoformat(f"{text}+00:00").timestamp())
 
 
 @lru_cache(maxsize=256)
@@ -110,8 +120,12 @@ def open_store(url: str) -> Store:
     state = _state_folder(url, path)
     try:
         _migrate_if_needed(writing, path, state)
-    except (DBAPIError, OSError) as error:
-        raise StoreUnavailable(f"the store at {shown_url(url)} cannot be opened: {_reason(error)}") from error
+    except BaseException as error:
+        reading.dispose()
+        writing.dispose()
+        if isinstance(error, DBAPIError | OSError):
+            raise StoreUnavailable(f"the store at {shown_url(url)} cannot be opened: {_reason(error)}") from error
+        raise
     return Store(url, writing, reading, state)
 
 
