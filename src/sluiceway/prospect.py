@@ -204,9 +204,21 @@ _HONORIFICS: Final = frozenset("mr mrs ms miss dr prof sir dame jr sr ii iii iv 
 _NOT_WORD: Final = re.compile(r"[^a-z0-9]+")
 
 
-@lru_cache(maxsize=8192)
 def fold(text: str) -> str:
     """Fold accents, case and punctuation away: `Inès Okafor-Lind` becomes `ines okafor lind`."""
+    return _folded_name(text) if len(text) <= _LONGEST_NAME else _folded(text)
+
+
+@lru_cache(maxsize=16_384)
+def _folded_name(name: str) -> str:
+    return _folded(name)
+
+
+_LONGEST_NAME: Final = 80
+"""Characters of a text that comes again and is worth remembering; prose is not."""
+
+
+def _folded(text: str) -> str:
     if not text.isascii():
         text = _NOT_ASCII.sub(_in_latin_letters, text)  # a long text has few such letters, and each is slow
     return _NOT_WORD.sub(" ", text.lower()).strip()

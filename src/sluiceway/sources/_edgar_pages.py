@@ -90,7 +90,9 @@ class Companies:
         A name written in full tells more companies apart than one without its legal form, so it is compared first;
         what may be the beginning of a name (`Costco`) is one only where no other begins like it.
         """
-        near = self._by_first_word.get(_first_word(name), [])
+        near = self._by_first_word.get(_first_word(name))
+        if not near:
+            return []
         for spelling in (_folded, company_key, _loose_key):
             asked = spelling(name)
             if same := [row for row in near if asked and spelling(row[2]) == asked]:
@@ -134,6 +136,7 @@ def _loose_key(name: str) -> str:
     return " ".join(words)
 
 
+@lru_cache(maxsize=16384)
 def _folded(name: str) -> str:
     return fold(_DROPPED.sub("", name))
 

@@ -146,8 +146,16 @@ def _sorted_out(person: Person, results: list[Any]) -> tuple[list[dict[str, str]
 
 
 def _is_about(person: Person, result: Result) -> bool:
-    said = f" {fold(result.everything)} "
+    everything = result.everything
+    if not _may_name(everything, person.name):
+        return False
+    said = f" {fold(everything)} "
     return _names_person(said, person.name) and _names_employer(said, person, result)
+
+
+def _may_name(plain: str, name: str) -> bool:
+    """Take a quick look at a text that needs no folding: without the family name it cannot name the person."""
+    return not plain.isascii() or fold(name).rpartition(" ")[2] in plain.lower()
 
 
 def _names_person(said: str, name: str) -> bool:
@@ -199,7 +207,11 @@ def _article(person: Person, result: Result) -> dict[str, str]:
 def _highlight(person: Person, result: Result) -> str:
     """Choose the passage to show: the first that names the person, else the first, else how the page begins."""
     passages = list(filter(None, result.passages))
-    naming = (passage for passage in passages if _names_person(f" {fold(passage)} ", person.name))
+    naming = (
+        passage
+        for passage in passages
+        if _may_name(passage, person.name) and _names_person(f" {fold(passage)} ", person.name)
+    )
     return next(naming, passages[0] if passages else text(result.text)[:_HIGHLIGHT_CHARACTERS])
 
 
