@@ -69,6 +69,7 @@ class App(msgspec.Struct, frozen=True):
             batch=batch,
             concurrency=self.settings.concurrency,
             fresh_days=self.settings.fresh_days,
+            recover=lambda: recover(self.store, self.writer),
             on_prospect=on_prospect,
         )
 

@@ -120,13 +120,18 @@ class FileEnrichment:
         crash_point("plan.agreed")
         tally = await self._dispatcher(on_source, on_prospect).run()
         await self._app.writer.flush()
-        if not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE] and not self._app.gate.stops:
-            await self._do(batches.finish_batch, batch.id, self._now())
         return tally
 
-    def write(self) -> Written:
-        """Write the enriched file: every input row, in order, with what is held about its person by now."""
-        return write_enriched(self._people, self._out, self._results, sources=list(self._app.sources))
+    async def write(self, tally: Tally) -> Written:
+        """Write the enriched file: every input row, in order, with what is held about its person by now.
+
+        Only then is a batch with nothing left to ask finished: a refresh that was killed while it wrote is the same
+        refresh when it is asked for again, and buys nothing twice.
+        """
+        written = write_enriched(self._people, self._out, self._results, sources=list(self._app.sources))
+        if not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE] and not self._app.gate.stops:
+            await self._do(batches.finish_batch, self._opened().id, self._now())
+        return written
 
     def _dispatcher(self, on_source: Callable[[str, str], None], on_prospect: Callable[[Ended], None]) -> Embedded:
         return self._app.embedded(self._opened(), TRIGGER, on_source=on_source, on_prospect=on_prospect)

@@ -65,6 +65,11 @@ class Verdict:
         return sum(spent.unknown for spent in self.spent.values())
 
     @property
+    def doubtful(self) -> int:
+        """Attempts that are unknown, or open and may turn out to be."""
+        return sum(spent.doubtful for spent in self.spent.values())
+
+    @property
     def attempts(self) -> int:
         """All attempts, over all providers."""
         return sum(spent.attempts for spent in self.spent.values())

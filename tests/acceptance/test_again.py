@@ -64,7 +64,7 @@ def test_a_refresh_that_is_killed_goes_on_and_buys_each_only_once(desk: Desk) ->
     with Ledger(desk.store) as ledger:
         unknown = {name: spent.unknown for name, spent in ledger.spent().items()}
     for provider, billed in each_bill(meter):
-        assert first[provider] <= billed <= first[provider] + unknown[provider]
+        assert first[provider] <= billed <= first[provider] + unknown[provider], provider
         assert meter[provider]["repeated_requests"] <= unknown[provider]
     desk.wrote_every_row_of(people)
 

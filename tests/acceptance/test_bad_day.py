@@ -26,7 +26,7 @@ DUE = f"""
 
 
 def test_a_bad_day_ends_with_every_outcome_known(desk: Desk) -> None:
-    people = desk.people(80)
+    people = desk.people(60)
     desk.sandbox.post("/_scenario", BAD_DAY)
     desk.finished(people, concurrency=60)
     verdict = desk.judged(usage=desk.usage())
@@ -42,7 +42,7 @@ def test_a_bad_day_ends_with_every_outcome_known(desk: Desk) -> None:
 
 
 def test_asking_again_asks_only_what_has_no_answer_and_cost_nothing(desk: Desk) -> None:
-    people = desk.people(60)
+    people = desk.people(40)
     faults = '[[fault]]\nkind = "status"\nstatus = 500\nchance = 0.5\n[[fault]]\nkind = "reset-after"\nchance = 0.3\n'
     desk.sandbox.post("/_scenario", slow(1) + faults)
     desk.finished(people, concurrency=60)
@@ -50,7 +50,7 @@ def test_asking_again_asks_only_what_has_no_answer_and_cost_nothing(desk: Desk) 
     with Ledger(desk.store) as ledger:
         due = {tuple(row) for row in ledger.rows(DUE)}
         before = ledger.one("SELECT max(id) FROM attempts")
-    assert 5 < len(due) < 180, "some failed for good, some did not"
+    assert 5 < len(due) < 120, "some failed for good, some did not"
 
     desk.sandbox.post("/_scenario", slow(0))
     desk.finished(people, concurrency=60)

@@ -36,7 +36,9 @@ def _as_if_real(desk: Desk) -> dict[str, str]:
         "claude": "/claude",
         "edgar": "/edgar",
     }
-    return {**KEYS, "SLUICEWAY_BASE_URLS": json.dumps({name: desk.sandbox.url + path for name, path in paths.items()})}
+    urls = {name: desk.sandbox.url + path for name, path in paths.items()}
+    pace = dict.fromkeys(paths, 1000.0)
+    return {**KEYS, "SLUICEWAY_BASE_URLS": json.dumps(urls), "SLUICEWAY_PACE": json.dumps(pace)}
 
 
 def _real_command(desk: Desk, people: Path, *options: str) -> list[str]:
@@ -52,7 +54,7 @@ def _rows_in_the_store(desk: Desk) -> dict[str, int]:
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(desk: Desk) -> None:
     people = desk.people(12)
-    done = desk.run(*_real_command(desk, people, "--dry-run"), env=_as_if_real(desk))
+    done = desk.look(*_real_command(desk, people, "--dry-run"), env=_as_if_real(desk))
     assert done.code == 0, done.screen
     assert "12 rows, 12 prospects" in done.screen
     assert "credits, at most" in done.screen
@@ -64,7 +66,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(desk: Desk) -> None:
 def test_a_dry_run_in_json_gives_every_source_its_estimate(desk: Desk) -> None:
     people = desk.people(12)
     desk.finished(people, "--first", "4", "--sources", "apollo")
-    done = desk.finished(people, "--dry-run", "--json", "--sources", "apollo,exa")
+    done = desk.look(*desk.command(people, "--dry-run", "--json", "--sources", "apollo,exa"))
     said = done.json()
     assert (said["rows"], said["rejected"], said["prospects"]) == (12, 0, 12)
     assert set(said["estimates"]) == {"apollo", "exa"}
@@ -78,7 +80,7 @@ def test_a_dry_run_leaves_prospects_that_somebody_else_knows(desk: Desk) -> None
     people = desk.people(6)
     desk.finished(people, "--first", "3", "--sources", "exa")
     before = _rows_in_the_store(desk)
-    desk.finished(people, "--dry-run")
+    assert desk.look(*desk.command(people, "--dry-run")).code == 0
     assert _rows_in_the_store(desk) == before
 
 
@@ -190,7 +192,7 @@ def test_rows_nobody_can_use_are_listed_with_line_and_reason_and_the_others_go_o
 def test_a_file_that_is_no_list_of_people_is_refused_before_anything(desk: Desk, text: str, reason: str) -> None:
     people = desk.folder / "people.csv"
     people.write_text(text, encoding="utf-8")
-    done = desk.enrich(people)
+    done = desk.look(*desk.command(people))
     assert done.code == 2, done.screen
     assert reason in " ".join(done.err.split())
     assert desk.requests() == 0
@@ -209,9 +211,9 @@ def test_a_word_in_brackets_is_a_word_wherever_it_is_shown(desk: Desk) -> None:
     done = desk.finished(people)
     assert "people [draft].csv" in done.screen
     assert 'Column "[/e-mail]" is not used' in " ".join(done.screen.split())
-    listed = desk.run("run", "list", "--database", desk.url)
+    listed = desk.look("run", "list", "--database", desk.url)
     assert listed.code == 0, listed.screen
-    run_id = desk.run("run", "list", "--json", "--database", desk.url).json()[0]["run_id"]
-    shown = desk.run("run", "show", run_id, "--database", desk.url)
+    run_id = desk.look("run", "list", "--json", "--database", desk.url).json()[0]["run_id"]
+    shown = desk.look("run", "show", run_id, "--database", desk.url)
     assert shown.code == 0, shown.screen
     assert "[/token] in [bold]" in " ".join(shown.screen.split())

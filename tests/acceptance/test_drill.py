@@ -132,8 +132,7 @@ def test_providers_that_stop_answering_for_a_while(desk: Desk, luck: random.Rand
     desk.sandbox.post("/_scenario", BUSY.replace("all = 30.0", "all = 2.0"))
     running = desk.begin(people, concurrency=50)
     for _ in range(3):
-        before = desk.requests()
-        until(lambda enough=before + 60: running.process.poll() is not None or desk.requests() > enough)
+        _asks_some_more(desk, running, 60)
         os.kill(desk.sandbox.pid, signal.SIGSTOP)
         _after(running, luck.uniform(2.0, 5.0))
         os.kill(desk.sandbox.pid, signal.SIGCONT)
@@ -143,6 +142,11 @@ def test_providers_that_stop_answering_for_a_while(desk: Desk, luck: random.Rand
     _to_the_end(desk, people)
     desk.judged(usage=desk.usage())
     desk.wrote_every_row_of(people)
+
+
+def _asks_some_more(desk: Desk, running: Running, more: int) -> None:
+    enough = desk.requests() + more
+    until(lambda: running.process.poll() is not None or desk.requests() > enough)
 
 
 @pytest.mark.parametrize("seconds", [4, 33])

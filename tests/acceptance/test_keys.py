@@ -71,9 +71,9 @@ def test_a_planted_key_is_never_written_or_shown(desk: Desk) -> None:
             desk.sandbox.post("/_answer", wanted)
     screens = desk.enrich(people, env=keys).screen
     screens += desk.enrich(people, env={**keys, "APOLLO_API_KEY": ""}).screen
-    screens += desk.run("usage", "--database", desk.url).screen
-    runs = desk.run("run", "list", "--json", "--database", desk.url).json()
-    screens += "".join(desk.run("run", "show", run["run_id"], "--database", desk.url).screen for run in runs[:2])
+    screens += desk.look("usage", "--database", desk.url).screen
+    runs = desk.look("run", "list", "--json", "--database", desk.url).json()
+    screens += "".join(desk.look("run", "show", run["run_id"], "--database", desk.url).screen for run in runs[:2])
     assert "bad request by" in b"".join(path.read_bytes() for path in desk.folder.iterdir() if path.is_file()).decode(
         errors="replace"
     ), "the provider's words were kept, so the key had every chance"

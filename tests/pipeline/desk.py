@@ -23,6 +23,7 @@ from sluiceway.pipeline.caller import MOST_UNKNOWNS, Behalf, Caller, Terms
 from sluiceway.pipeline.embedded import Embedded, Tally
 from sluiceway.pipeline.history import History
 from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.run import Enricher, Order
 from sluiceway.prospect import Person, identity_key
 from sluiceway.rollups import folded
@@ -116,6 +117,7 @@ class Desk:
             batch=batch,
             concurrency=self.app.settings.concurrency,
             fresh_days=self.app.settings.fresh_days,
+            recover=lambda: recover(self.store, self.app.writer),
             on_prospect=lambda ended: None,
         )
 

@@ -75,10 +75,13 @@ async def test_nothing_is_begun_once_the_work_is_being_stopped(gate: Gate) -> No
         gate.check("apollo")
 
 
-async def test_a_failed_connection_is_the_networks_fault_only_while_nobody_answers(gate: Gate) -> None:
-    assert gate.is_offline()
-    gate.answered()
-    assert not gate.is_offline()
+async def test_a_failed_connection_is_the_networks_fault_until_another_provider_answers(gate: Gate) -> None:
+    gate.answered("exa")
+    assert gate.is_offline("apollo"), "that answer came before the trouble"
+    gate.answered("exa")
+    assert not gate.is_offline("apollo")
+    gate.answered("apollo")
+    assert gate.is_offline("apollo"), "this is new trouble"
 
 
 async def test_the_network_is_tried_without_sending_anything_until_it_is_back(gate: Gate) -> None:
@@ -105,5 +108,5 @@ async def test_an_answer_from_anybody_ends_the_wait_for_the_network(gate: Gate) 
     waiting = asyncio.create_task(gate.wait_online("http://127.0.0.1:1"))
     await asyncio.sleep(0)
     assert not waiting.done()
-    gate.answered()
+    gate.answered("exa")
     await waiting

@@ -177,9 +177,10 @@ async def test_unknowns_are_counted_per_person_and_not_over_everybody(desk: Open
 async def test_a_refused_connection_is_one_providers_trouble_while_others_answer(desk: Open) -> None:
     async with desk("apollo", "exa") as at:
         at.unreachable()
-        at.app.gate.answered()
         await at.run()
-        assert [attempt["charge"] for attempt in at.attempts() if attempt["source"] == "apollo"] == ["not_sent"] * 3
+        charges = [attempt["charge"] for attempt in at.attempts() if attempt["source"] == "apollo"]
+        assert set(charges) == {"not_sent"}
+        assert len(charges) in (3, 4), "three tries, after one that may have meant that there is no network"
         results = {result["source"]: result for result in at.results()}
         assert results["apollo"]["status"] == "failed"
         assert results["apollo"]["error"].startswith("cannot connect")
@@ -196,7 +197,7 @@ async def test_without_a_network_work_waits_and_goes_on_when_it_is_back(desk: Op
         assert isinstance(base, dict)
         base.update({"": f"{at.sandbox.url}/apollo/api/v1"})
         at.answers(200)
-        at.app.gate.answered()  # somebody else's answer says that the network is back
+        at.app.gate.answered("exa")  # somebody else's answer says that the network is back
         assert (await running).done == 1
         assert at.charges() == ["not_sent", "billed"]
         assert at.statuses() == ["complete"]

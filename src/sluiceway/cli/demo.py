@@ -97,8 +97,8 @@ async def _enrich(job: FileEnrichment, screen: Console) -> None:
     started = time.monotonic()
     taken = await job.take_in(lambda rows: None)
     with Follow(screen, taken.prospects) as follow:
-        await job.run(follow.on_source, follow.on_prospect)
-    job.write()
+        tally = await job.run(follow.on_source, follow.on_prospect)
+    await job.write(tally)
     took = time.monotonic() - started
     screen.print(
         f"{taken.rows:,} rows, {taken.prospects:,} people, {took:.1f} s, {taken.prospects / took:,.0f} people/s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -224,7 +225,7 @@ class _Command:
                 self._print_json(taken, estimates=estimates)
             return DONE if self._dry_run else DECLINED
         tally = await self._ask(app, job, taken)
-        written = job.write()
+        written = await job.write(tally)
         return self._summarise(app, job, taken, tally, written.rows)
 
     def _agreed(self, estimates: dict[str, SourceEstimate]) -> bool:
@@ -316,8 +317,15 @@ def _confirmed(question: str) -> bool:
         signal.signal(signal.SIGINT, before)
 
 
+def _leave(number: int, frame: object) -> None:
+    """End at once: not even a store that cannot be written holds us up."""
+    sys.stderr.write("\x1b[?25h\n" if sys.stderr.isatty() else "")  # the bar had hidden the cursor
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
 class _Interrupts:
-    """Turns the first Ctrl-C into an orderly end and leaves the second to end the process at once."""
+    """Turns the first Ctrl-C into an orderly end; the second ends the process at once, which the ledger survives."""
 
     def __init__(self, app: App, say: Any) -> None:
         self._gate = app.gate
@@ -333,7 +341,8 @@ class _Interrupts:
         self._restore()
 
     def _stop(self, number: int, frame: object) -> None:
-        self._restore()
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, _leave)
         self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:

@@ -160,7 +160,7 @@ class Caller:
             begun = None
             reading, finish, etag = await self._send(source, subject, request, attempt, budget)
             tries += 1
-            if patient and finish.charge.kind is ChargeKind.NOT_SENT and self._gate.is_offline():
+            if patient and finish.charge.kind is ChargeKind.NOT_SENT and self._gate.is_offline(source.provider):
                 self._writer.post(finish)  # an attempt without a network is not a try
                 await self._gate.wait_online(self._terms[source.name].base_urls[request.host])
                 tries -= 1
@@ -190,7 +190,7 @@ class Caller:
         budget.spend(took)
         reading = understand(source, subject, request, response) if response else _unanswered(failure)
         if response is not None:
-            self._gate.answered()
+            self._gate.answered(source.provider)
         if reading.error is not None:
             reading = msgspec.structs.replace(reading, error=describe(reading.error, self._redact))
         etag = response.headers.get("etag") if response else None

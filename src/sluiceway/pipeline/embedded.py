@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 
 import msgspec
@@ -51,6 +51,7 @@ class Embedded:
         batch: Batch,
         concurrency: int,
         fresh_days: int,
+        recover: Callable[[], Awaitable[int]],
         on_prospect: Callable[[Ended], None],
     ) -> None:
         self._store = store
@@ -60,6 +61,8 @@ class Embedded:
         self._batch = batch
         self._concurrency = concurrency
         self._fresh_days = fresh_days
+        self._recover = recover
+        self._buried: set[str] = set()
         self._on_prospect = on_prospect
 
     async def run(self) -> Tally:
@@ -122,6 +125,9 @@ class Embedded:
                 await asyncio.sleep(_ELSEWHERE_POLL_S)
                 if self._gate.draining.is_set():
                     return Ended.ELSEWHERE
+            elif standing.worker_id not in {self._worker_id, *self._buried}:
+                await self._recover()  # what its calls cost has to be known before any of them is made again
+                self._buried.add(standing.worker_id)
             else:
                 ended = await self.enricher.resume(known, standing)
                 if ended is Ended.WAITING or (ended is Ended.CLOSED and standing.batch_id == self._batch.id):

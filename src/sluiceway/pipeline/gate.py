@@ -13,9 +13,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-_RECENT_S = 10.0
-"""How recently somebody must have answered for a failed connection to be that one provider's trouble."""
-
 _WORTH_SAYING_S = 2.0
 
 _LONGEST_PROBE_GAP_S = 15.0
@@ -43,7 +40,8 @@ class Gate:
         self.stops: dict[str, Stop] = {}
         self._tell = tell
         self._now = now
-        self._last_answer = float("-inf")
+        self._answered_at: dict[str, float] = {}
+        self._refused_since: dict[str, float] = {}
         self._online = asyncio.Event()
         self._online.set()
         self._said_offline = False
@@ -80,18 +78,26 @@ class Gate:
         """Let calls in flight finish and begin no more."""
         self.draining.set()
 
-    def answered(self) -> None:
+    def answered(self, provider: str) -> None:
         """Note that a provider has just answered, so there is a network."""
-        self._last_answer = time.monotonic()
+        self._answered_at[provider] = time.monotonic()
+        self._refused_since.pop(provider, None)
+        self._back()
+
+    def _back(self) -> None:
         if not self._online.is_set():
             self._online.set()
             if self._said_offline:
                 self._said_offline = False
                 self._tell("the network is back; going on")
 
-    def is_offline(self) -> bool:
-        """Tell whether a connection that has just failed means there is no network: nobody answered for a while."""
-        return time.monotonic() - self._last_answer > _RECENT_S
+    def is_offline(self, provider: str) -> bool:
+        """Tell whether a connection that has just failed may mean that there is no network.
+
+        It is this one provider's trouble only when another has answered since the trouble began.
+        """
+        since = self._refused_since.setdefault(provider, time.monotonic())
+        return not any(at > since for other, at in self._answered_at.items() if other != provider)
 
     async def wait_online(self, url: str) -> None:
         """Wait until a provider can be reached again; raises `Held` when the work is stopped meanwhile."""
@@ -112,7 +118,7 @@ class Gate:
         gap = 0.25
         while not self._online.is_set() and not self.draining.is_set():
             if await _can_connect(url):
-                self.answered()
+                self._back()
                 return
             if not self._said_offline and time.monotonic() - started > _WORTH_SAYING_S:
                 self._said_offline = True

@@ -61,8 +61,13 @@ class Library:
         if key not in self._fetching:
             fetch = asyncio.create_task(self._look_up(key, source, subject, request))
             self._fetching[key] = fetch
-            fetch.add_done_callback(lambda _: self._fetching.pop(key, None))
+            fetch.add_done_callback(lambda done: self._fetched(key, done))
         return await asyncio.shield(self._fetching[key])
+
+    def _fetched(self, key: str, fetch: asyncio.Task[Reading]) -> None:
+        self._fetching.pop(key, None)
+        if not fetch.cancelled():
+            fetch.exception()  # looked at here, because everybody who waited may have been cancelled
 
     async def _look_up(self, key: str, source: Source, subject: Subject, request: Request) -> Reading:
         kept = self._kept.get(key) or self._stored(key)
