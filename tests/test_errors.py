@@ -145,14 +145,12 @@ def test_a_very_short_secret_does_not_blot_out_ordinary_words() -> None:
     ("error", "group"),
     [
         (errors.NotSent, errors.TryLater),
-        (errors.Offline, errors.TryLater),
         (errors.LostAnswer, errors.TryLater),
         (errors.CallTimedOut, errors.LostAnswer),
         (errors.StoreUnavailable, errors.TryLater),
         (errors.BadInput, errors.Mistaken),
         (errors.BadSetting, errors.Mistaken),
         (errors.NewerStore, errors.Mistaken),
-        (errors.FixCredential, errors.SluicewayError),
         (errors.ProviderChanged, errors.SluicewayError),
     ],
 )

@@ -3,11 +3,9 @@
     SluicewayError
     ├── TryLater                 nothing to mend; the same request may work later
     │   ├── NotSent              provably never left this machine (DNS, refused, no route)
-    │   ├── Offline              no provider can be reached at all
     │   ├── LostAnswer           sent, and no complete answer came back: it may have been billed
     │   │   └── CallTimedOut     ... because its deadline passed
     │   └── StoreUnavailable     the ledger cannot be written, so nothing is sent
-    ├── FixCredential            a key or an account must be mended
     ├── ProviderChanged          the answer has a shape we do not know, or a size we refuse
     └── Mistaken                 our caller must change something
         ├── BadInput             a file, a row or an option
@@ -35,10 +33,6 @@ class NotSent(TryLater):
     """The request provably never left this machine."""
 
 
-class Offline(TryLater):
-    """No provider can be reached; work waits until one can."""
-
-
 class LostAnswer(TryLater):
     """The request was sent and no complete answer came back, so it may have been billed."""
 
@@ -49,10 +43,6 @@ class CallTimedOut(LostAnswer):
 
 class StoreUnavailable(TryLater):
     """The ledger cannot be written, so no request may be sent."""
-
-
-class FixCredential(SluicewayError):  # noqa: N818
-    """A provider refused a key or an account; someone must mend it."""
 
 
 class ProviderChanged(SluicewayError):  # noqa: N818

@@ -253,6 +253,13 @@ def test_a_reader_that_goes_away_is_no_trouble(desk: Desk) -> None:
         assert process.stderr.read() == b""
 
 
+def test_a_proxy_in_the_environment_does_not_come_between_us_and_our_own_sandbox(desk: Desk) -> None:
+    nobody = "http://127.0.0.1:9"
+    env = {"http_proxy": nobody, "HTTP_PROXY": nobody, "https_proxy": nobody, "no_proxy": "", "NO_PROXY": ""}
+    done = desk.finished(desk.people(2), "--sources", "apollo", env=env)
+    assert {row["apollo_status"] for row in desk.rows()} <= {"complete", "no_data"}, done.screen
+
+
 def test_settings_that_are_no_settings_are_explained(desk: Desk) -> None:
     people = desk.people(2)
     for name, value in (("SLUICEWAY_CONCURRENCY", "0"), ("SLUICEWAY_PACE", "fast"), ("SLUICEWAY_CRASH_AT", "nowhere")):
