@@ -89,7 +89,9 @@ class FileEnrichment:
                 rows += len(chunk)
                 on_rows(rows)
                 await asyncio.sleep(0)
-        if batch.rows is None:
+                if self._app.gate.draining.is_set():
+                    break
+        if batch.rows is None and not self._app.gate.draining.is_set():
             await self._do(batches.all_taken_in, batch.id, rows=rows, rejected=self.rejects.count)
         with self._app.store.read() as connection:
             return Taken(rows, self.rejects.count, batches.count_prospects(connection, batch.id))

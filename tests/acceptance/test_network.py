@@ -33,9 +33,9 @@ def lonely(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_when_every_provider_is_gone_the_run_waits_and_goes_on_when_they_are_back(lonely: Desk) -> None:
-    people = lonely.people(60)
+    people = lonely.people(40)
     running = lonely.begin(people, concurrency=5)
-    until(lambda: lonely.requests() > 40)
+    until(lambda: lonely.requests() > 20)
     lonely.sandbox.stop()
     running.wait_for("no provider can be reached; waiting for the network")
     lonely.sandbox.start()
@@ -59,6 +59,7 @@ def test_without_a_network_from_the_start_nothing_fails_and_ctrl_c_ends_it(lonel
     env = {
         "APOLLO_API_KEY": "sandbox-a",
         "SLUICEWAY_BASE_URLS": f'{{"apollo": "{lonely.sandbox.url}/apollo/api/v1"}}',
+        "SLUICEWAY_PACE": '{"apollo": 1000}',
     }
     lonely.sandbox.stop()
     command = ("enrich", str(people), "--sources", "apollo", "--yes", "-o", str(lonely.out), "--database", lonely.url)

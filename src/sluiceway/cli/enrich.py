@@ -203,7 +203,8 @@ class _Command:
             self._settings, names=self._names, target=self._target, tell=lambda sentence: self._say(sentence)
         ) as app:
             job = FileEnrichment(app, self._people, self._out, self._options)
-            with holding(app.store, self._people.digest, f"{self._people.path} is being enriched by another process"):
+            taken = f"{self._people.path} is being enriched by another process"
+            with holding(app.store, self._people.digest, taken), _Interrupts(app, lambda said: self._say(said)):
                 return await self._steps(app, job)
 
     async def _steps(self, app: App, job: FileEnrichment) -> int:
@@ -213,6 +214,9 @@ class _Command:
             )
         taken = await job.take_in(lambda rows: None)
         estimates = await job.estimate(lambda prospects: None)
+        if app.gate.draining.is_set():
+            await job.withdraw()
+            return INTERRUPTED
         self._show_plan(taken, estimates, job)
         try:
             goes_on = not self._dry_run and self._agreed(estimates)
@@ -262,7 +266,7 @@ class _Command:
     async def _ask(self, app: App, job: FileEnrichment, taken: Taken) -> Tally:
         from sluiceway.cli.screen import Follow
 
-        with Follow(self._screen, taken.prospects, quiet=self._as_json) as follow, _Interrupts(app, follow.say):
+        with Follow(self._screen, taken.prospects, quiet=self._as_json) as follow:
             before, self._say = self._say, follow.say
             try:
                 return await job.run(follow.on_source, follow.on_prospect)

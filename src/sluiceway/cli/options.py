@@ -95,7 +95,8 @@ def sandbox_target(url: str) -> Target:
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"--sandbox-url {url!r} is not an address such as http://127.0.0.1:8099")
     try:
-        with urllib.request.urlopen(f"{url}/_scenario", timeout=10) as answer:  # noqa: S310 - checked above
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands between us and loopback
+        with direct.open(f"{url}/_scenario", timeout=10) as answer:
             said = json.load(answer)
         return Target(url, pace=said.get("pace") or {}, timeout_s=said.get("timeout_s") or {})
     except (OSError, ValueError, AttributeError) as error:
