@@ -113,6 +113,12 @@ class Embedded:
             tally.ended[ended] += 1
             self._on_prospect(ended)
 
+    async def _bury(self, worker_id: str) -> None:
+        """Settle a dead worker's calls, once: what they cost has to be known before any of them is made again."""
+        if worker_id not in self._buried:
+            await self._recover()
+            self._buried.add(worker_id)
+
     async def _one(self, known: History) -> Ended:
         """Bring one prospect as far as it gets, whoever had it before."""
         while True:
@@ -125,9 +131,9 @@ class Embedded:
                 await asyncio.sleep(_ELSEWHERE_POLL_S)
                 if self._gate.draining.is_set():
                     return Ended.ELSEWHERE
-            elif standing.worker_id not in {self._worker_id, *self._buried}:
-                await self._recover()  # what its calls cost has to be known before any of them is made again
-                self._buried.add(standing.worker_id)
+            elif standing.worker_id != self._worker_id:
+                await self._bury(standing.worker_id)
+                await self.enricher.take_over(standing)
             else:
                 ended = await self.enricher.resume(known, standing)
                 if ended is Ended.WAITING or (ended is Ended.CLOSED and standing.batch_id == self._batch.id):

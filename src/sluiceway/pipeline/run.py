@@ -148,11 +148,15 @@ class Enricher:
         """Wait until everything this enricher closed is in the store."""
         await self._writer.flush()
 
+    async def take_over(self, standing: Standing) -> None:
+        """Make a dead worker's open run ours, if nobody else was quicker.
+
+        What it did before it died may be newer than any history read until then, so one has to be read after this.
+        """
+        await self._writer.put(TakeOver(standing.run_id, self._worker_id, standing.worker_id))
+
     async def resume(self, history: History, standing: Standing) -> Ended:
-        """Go on with a run that an earlier worker, or this one, left open."""
-        mine = standing.worker_id == self._worker_id
-        if not mine and not await self._writer.put(TakeOver(standing.run_id, self._worker_id, standing.worker_id)):
-            return Ended.ELSEWHERE
+        """Go on with an open run of ours."""
         done = [Closed(result.source, result.status) for result in standing.results if result.status not in OPEN]
         plans = []
         for result in standing.results:
