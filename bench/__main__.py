@@ -24,8 +24,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sluiceway-bench-") as name:
         folder = Path(name)
         results = small.tracking(folder) + small.start_up()
-        results += throughput.measure(folder, latency_ms=0, people=1_000 if quick else 3_000, target=0.50)
-        results += throughput.measure(folder, latency_ms=200, people=1_000 if quick else 3_000, target=0.95)
+        results += throughput.measure(folder, latency_ms=0, people=1_000 if quick else 4_000, target=0.50)
+        results += throughput.measure(folder, latency_ms=200, people=1_000 if quick else 4_000, target=0.95)
         if not quick:
             results += memory.measure(folder)
     _show(results)
