@@ -89,6 +89,27 @@ def test_calls_that_a_dead_process_left_open_count_as_asked(desk: Desk) -> None:
         assert ledger.one(f"SELECT max(n) FROM ({most})") == 2
 
 
+def test_what_a_dead_process_bought_last_is_not_bought_again(desk: Desk) -> None:
+    """The survivor looked while the others' calls were under way; they were answered, and then their process died."""
+    one, other, first = desk.people(8), _the_same_people(desk, 8), ("apollo", "contactout", "exa")
+    desk.sandbox.post(
+        "/_scenario", slow(3000, *first) + '[[latency]]\nprovider = "claude"\nshape = "fixed"\nms = 60000'
+    )
+    dying = desk.begin(one, concurrency=8)
+    until(lambda: desk.requests(*first) >= 24)
+    surviving = desk.begin(other, "-o", "others-out.csv", concurrency=1)
+    until(lambda: desk.requests("claude") >= 8)
+    surviving.wait_for("What will be asked")
+    dying.kill()
+    desk.sandbox.post("/_scenario", slow(0))
+    assert surviving.done().code == 0
+    with Ledger(desk.store) as ledger:
+        query = "SELECT count(*) AS n FROM attempts WHERE source IN ('apollo', 'contactout', 'exa')"
+        assert ledger.one(f"SELECT max(n) FROM ({query} GROUP BY prospect_id, source)") == 1
+    desk.finished(one)
+    desk.judged()
+
+
 def _the_same_people(desk: Desk, count: int) -> Path:
     """Write a file of the same people that is not the same file."""
     other = desk.people(count, name="others.csv")
