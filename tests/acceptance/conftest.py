@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("acceptance.judge", "acceptance.desk")
+pytest.register_assert_rewrite("acceptance.judge", "acceptance.desk", "acceptance.deaths")
 
-from acceptance.desk import CALM, Desk  # noqa: E402 - its assertions are to be rewritten
+from acceptance.deaths import MOMENTS, die_and_go_on  # noqa: E402 - their assertions are to be rewritten
+from acceptance.desk import CALM, Desk  # noqa: E402
 from sluiceway.sandbox.process import SandboxProcess  # noqa: E402
 
 if TYPE_CHECKING:
@@ -35,3 +37,26 @@ def desk(tmp_path: Path, sandbox: SandboxProcess) -> Iterator[Desk]:
     """A folder and a store, and the sandbox to ask; whatever is still running at the end is ended."""
     with Desk(tmp_path, sandbox) as desk:
         yield desk
+
+
+@pytest.fixture(scope="session", autouse=True)
+def deaths(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """Begin all the killing that was asked for at once, one after the other, beside the first tests."""
+    wanted = [item for item in request.session.items if "deaths" in getattr(item, "fixturenames", ())]
+    specs = [getattr(item, "callspec", None) for item in wanted]
+    moments = [moment for spec in specs if spec and (moment := spec.params.get("moment")) in MOMENTS]
+    if not moments:
+        yield {}
+        return
+
+    def die(moment: str) -> None:
+        with Desk(tmp_path_factory.mktemp("desk"), another) as desk:
+            another.post("/_scenario/restart")
+            another.post("/_meter/reset")
+            die_and_go_on(desk, moment)
+
+    with SandboxProcess() as another, ThreadPoolExecutor(1) as pool:
+        yield {moment: pool.submit(die, moment) for moment in moments}
+        pool.shutdown(cancel_futures=True)
