@@ -98,10 +98,11 @@ class SourceStatus(msgspec.Struct, frozen=True):
         except ValueError:
             return None
 
-    def payload(self) -> dict[str, str]:
-        """Return the object that is stored: always `status` and `at`, and `error` where there is one."""
-        stored = {"status": self.status, "at": timestamp(self.at or datetime.now(UTC))}
-        return {**stored, "error": self.error} if self.error else stored
+
+def status_payload(status: str, at: str, error: str | None) -> dict[str, str]:
+    """Return the object that is stored: always `status` and `at`, and `error` where there is one."""
+    stored = {"status": status, "at": at}
+    return {**stored, "error": error} if error else stored
 
 
 def timestamp(moment: datetime) -> str:

@@ -227,7 +227,8 @@ def _state_folder(url: str, path: Path | None) -> Path:
         path.resolve().with_name(path.name + ".workers") if path else Path.home() / ".cache" / "sluiceway" / _host()
     )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Beside a file nothing more is made: a folder that is not there is a mistyped address.
+        folder.mkdir(parents=path is None, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
     return folder

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from sluiceway.outcome import Charge, ChargeKind, as_json
+from sluiceway.outcome import Charge, ChargeKind, as_json, status_payload
 from sluiceway.rollups import HoursFold, Moved
 from sluiceway.store.bulk import Insert, Update, Upsert
 from sluiceway.store.engine import merge_json
@@ -480,7 +480,7 @@ def _merge(connection: Connection, closes: Sequence[Close], closed: set[str]) ->
 
 def _status_patch(close: Close) -> dict[str, str | None]:
     # The merge takes away keys that are null in a patch, so that a mended source does not keep its old error.
-    return {"status": close.status, "at": close.at, "error": close.error}
+    return {"error": None, **status_payload(close.status, close.at, close.error)}
 
 
 _merge_statements: dict[str, Update] = {}
