@@ -1,6 +1,6 @@
 # Everything a fresh machine needs is set up by these targets; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test drill check bench lock clean
+.PHONY: help setup demo test drill check bench services lock clean
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
@@ -28,10 +28,13 @@ setup: $(DEV)  ## Set up .venv with everything for running, testing and checking
 demo: $(RUN)  ## Enrich 320 invented people against the sandbox; no keys, nothing to pay
 	@$(BIN)/sluiceway demo examples/prospects.csv --into demo
 
-test: $(DEV)  ## Run the tests (under 10 minutes); T=tests/usage runs a part
+services:
+	@scripts/services
+
+test: $(DEV) services  ## Run the tests (under 10 minutes); T=tests/usage runs a part
 	@$(BIN)/python -m pytest $(T)
 
-drill: $(DEV)  ## Run the long kill and chaos tests (under 40 minutes); seeds are printed
+drill: $(DEV) services  ## Run the long kill and chaos tests (under 40 minutes); seeds are printed
 	@$(BIN)/python -m pytest -m drill -s --timeout 2400 tests/acceptance
 
 check: $(DEV)  ## Check style and types, for Linux, macOS and Windows
@@ -41,7 +44,7 @@ check: $(DEV)  ## Check style and types, for Linux, macOS and Windows
 	@$(BIN)/mypy --platform win32
 	@$(BIN)/mypy --platform darwin
 
-bench: $(DEV)  ## Measure speed and memory as ratios; writes bench/out/latest.json
+bench: $(DEV) services  ## Measure speed and memory as ratios; writes bench/out/latest.json
 	@$(BIN)/python -m bench
 
 lock: $(DEV)  ## Pin the newest versions of everything, after a change to pyproject.toml

@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     want: tuple[Want, ...] = Field(
         (Want.WORK_EMAIL,), description="Contact data to buy: work_email, personal_email, phone."
     )
+    redis_url: SecretStr = Field(
+        SecretStr(""), description="Redis that holds the public counters, such as redis://localhost; none by default."
+    )
+    usage_key_prefix: str = Field(
+        "", description="Put before every key in Redis, to keep two installations or another writer apart."
+    )
     concurrency: int = Field(50, ge=1, le=2000, description="Prospects enriched at the same time.")
     on_unknown: OnUnknown = Field(
         OnUnknown.ASK_ONCE, description="After a request that may have been billed: ask-once or leave."

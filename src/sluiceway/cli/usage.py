@@ -14,8 +14,20 @@ if TYPE_CHECKING:
     from sluiceway.usage.spend import Spend
 
 
-@app.command()
+HELP = (
+    "Show calls, credits and dollars by provider, folded from the ledger.\n\n"
+    "Every call is exactly one of: billed (the provider counts it), free (answered, not counted), unknown (it may have "
+    "been billed: the answer was lost), not sent (it provably never left), or open (in flight, or not yet recovered). "
+    "In JSON, credits are thousandths of a credit and dollars are millionths, so that they add up exactly."
+)
+
+usage_group = typer.Typer(help=HELP, invoke_without_command=True, no_args_is_help=False)
+app.add_typer(usage_group, name="usage")
+
+
+@usage_group.callback()
 def usage(
+    context: typer.Context,
     days: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Only the last N UTC days, today included. Default: everything."),
@@ -23,12 +35,9 @@ def usage(
     as_json: AsJson = False,
     database: Database = None,
 ) -> None:
-    """Show calls, credits and dollars by provider, folded from the ledger.
-
-    Every call is exactly one of: billed (the provider counts it), free (answered, not counted), unknown (it may have
-    been billed: the answer was lost), not sent (it provably never left), or open (in flight, or not yet recovered).
-    In JSON, credits are thousandths of a credit and dollars are millionths, so that they add up exactly.
-    """
+    """Show calls, credits and dollars by provider."""
+    if context.invoked_subcommand is not None:
+        return
     from datetime import timedelta
 
     import msgspec
