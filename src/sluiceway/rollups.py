@@ -37,6 +37,9 @@ class Moved(msgspec.Struct, frozen=True):
     milli_credits: int | None
     usd_micros: int | None
     latency_us: int | None
+    begun_at: str
+    reserved_milli_credits: int | None
+    reserved_usd_micros: int | None
 
 
 class HoursFold:

@@ -6,7 +6,7 @@ statements do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -27,10 +27,13 @@ class BulkStatement:
     `prefix` comes before the rows and `suffix` after them; in the suffix of an update the rows are called `v`.
     """
 
-    def __init__(self, columns: Sequence[str], prefix: str, suffix: str, table: Table) -> None:
+    def __init__(
+        self, columns: Sequence[str], prefix: str, suffix: str, table: Table, types: Mapping[str, Any] | None = None
+    ) -> None:
         self.columns = tuple(columns)
         self._prefix, self._suffix = prefix, suffix
-        self._types = [table.c[name].type if name in table.c else None for name in self.columns]
+        known = {column.name: column.type for column in table.c} | dict(types or {})
+        self._types = [known.get(name) for name in self.columns]
         self._texts: dict[tuple[str, int], str] = {}
 
     def run(self, connection: Connection, rows: Sequence[Row]) -> list[Any]:
@@ -103,6 +106,21 @@ class Update(BulkStatement):
             f") UPDATE {table.name} SET {change} FROM v WHERE {where}"
             + (f" RETURNING {returning}" if returning else ""),
             table,
+        )
+
+
+class Lookup(BulkStatement):
+    """Select from a table `w` the rows that belong to a list of values `v`; `types` names those that are no columns."""
+
+    def __init__(
+        self, table: Table, columns: Sequence[str], *, select: str, where: str, types: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(
+            columns,
+            f"WITH v ({', '.join(columns)}) AS (VALUES",
+            f") SELECT {select} FROM {table.name} AS w JOIN v ON {where}",
+            table,
+            types,
         )
 
 

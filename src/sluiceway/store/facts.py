@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from sluiceway.errors import BadSetting
 from sluiceway.store.schema import facts
@@ -25,3 +25,17 @@ def keep_apart(connection: Connection, *, sandbox: bool) -> None:
             f"this store holds answers of {held}, and this run would ask {_KINDS[sandbox]}; "
             "choose another with --database, for example sqlite:///trial.db"
         )
+
+
+def version(connection: Connection, name: str) -> int:
+    """Return how often something in the store was changed, such as its quotas."""
+    held = connection.execute(select(facts.c.value).where(facts.c.name == f"version:{name}")).scalar()
+    return int(held or 0)
+
+
+def raise_version(connection: Connection, name: str) -> None:
+    """Count a change, so that every process that looks can tell."""
+    key = f"version:{name}"
+    now = version(connection, name) + 1
+    if connection.execute(update(facts).where(facts.c.name == key).values(value=str(now))).rowcount == 0:
+        connection.execute(insert(facts).values(name=key, value=str(now)))

@@ -339,9 +339,10 @@ limit_windows = Table(
     Column("opens_at", Text, nullable=False),
     _text("closes_at"),
     _count("used"),
+    _count("pending"),
     PrimaryKeyConstraint("limit_id", "opens_at"),
     sqlite_with_rowid=False,
-    comment="What has been reserved or used within each window of a limit; folded with the attempts it counts.",
+    comment="What is used of a limit within each window; `pending` of it is reserved for calls still open.",
 )
 
 pauses = Table(

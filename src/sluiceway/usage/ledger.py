@@ -14,14 +14,18 @@ from sqlalchemy import Connection
 
 from sluiceway.outcome import Charge, ChargeKind, as_json, status_payload
 from sluiceway.rollups import HoursFold, Moved
-from sluiceway.store.bulk import Insert, Update, Upsert
+from sluiceway.store.bulk import Insert, Lookup, Update, Upsert
 from sluiceway.store.engine import merge_json
 from sluiceway.store.schema import answers, attempts, documents, external_usage, prospects, runs, source_results
+from sluiceway.usage.admission import Limits, Refusal
 from sluiceway.usage.counter import PLATFORM, TotalsFold
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """One request about to be sent. `day` and `hour` (UTC) were stamped when it was admitted and never change."""
+    """One request about to be sent. `day` and `hour` (UTC) were stamped when it was admitted and never change.
+
+    `reserved_…` is the most it can cost, which limits hold back for it until its charge is known.
+    """
 
     day: str
     id: str
@@ -39,6 +43,8 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     source_result_id: str | None
     begun_at: str
     deadline_at: str
+    reserved_milli_credits: int | None = None
+    reserved_usd_micros: int | None = None
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
@@ -94,7 +100,8 @@ class OpenRun(msgspec.Struct, frozen=True, gc=False):
     """Open a run, its source results and its first attempts together; the result is whether it was opened.
 
     It is only opened if `former` is still the prospect's last run: if anybody ran it since the caller looked, what
-    the caller planned is out of date, and none of this operation's attempts begins.
+    the caller planned is out of date, and none of this operation's attempts begins. Where limits refuse some of its
+    attempts, the result is those refusals by attempt id.
     """
 
     run: RunRow
@@ -104,7 +111,7 @@ class OpenRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class Begin(msgspec.Struct, frozen=True, gc=False):
-    """Make an attempt durable before its request leaves."""
+    """Make an attempt durable before its request leaves; the result is `True`, or the `Refusal` of a limit."""
 
     attempt: Attempt
 
@@ -153,10 +160,11 @@ class CloseResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
-    """Put an open source result aside: `waiting`, and why."""
+    """Put an open source result aside: `waiting`, why, and until when if that is known."""
 
     source_result_id: str
     reason: str
+    wake_at: str | None = None
 
 
 class CloseRun(msgspec.Struct, frozen=True, gc=False):
@@ -206,7 +214,8 @@ _CLAIM = Update(
 )
 _RUNS = Insert(runs, RunRow.__struct_fields__)
 _RESULTS = Insert(source_results, ResultRow.__struct_fields__)
-_BEGIN = Insert(attempts, Attempt.__struct_fields__)
+_BEGIN = Insert(attempts, Attempt.__struct_fields__, returning="id")
+_BEGUN = Lookup(attempts, ("day", "id"), select="w.id", where="w.day = v.day AND w.id = v.id")
 _ANSWERS = Insert(answers, ("attempt_id", "day", "tenant_id", "prospect_id", "source", "request_key", "at", "reading"))
 _EXTERNAL = Insert(
     external_usage, ("id", "provider", "day", "kind", "calls", "booked_at", "tenant_id", "note"), returning="id"
@@ -253,8 +262,8 @@ _CLOSE_RESULTS = Update(
 )
 _HOLD = Update(
     source_results,
-    ("id", "status", "error"),
-    change="status = v.status, error = v.error",
+    ("id", "status", "error", "wake_at"),
+    change="status = v.status, error = v.error, wake_at = v.wake_at",
     where="source_results.id = v.id AND source_results.closed_at IS NULL",
 )
 _CLOSE_RUNS = Update(
@@ -284,28 +293,44 @@ _STILL_CURRENT = Update(
 )
 
 
-def apply(connection: Connection, ops: Sequence[Op]) -> list[Any]:
+def apply(connection: Connection, ops: Sequence[Op], limits: Limits | None = None) -> list[Any]:
     """Write operations in one transaction and say, one by one, whether each changed anything (or what a task returned).
 
-    Kinds are written in the order a call passes them, so a begin and a finish may share a commit.
+    Kinds are written in the order a call passes them, so a begin and a finish may share a commit. Attempts begin, and
+    are settled, under `limits`; `None` reads those that are set.
     """
     done = [op.run(connection) if isinstance(op, Task) else True for op in ops]
     sorted_ops = _Sorted(ops)
+    limits = limits or Limits()
+    if sorted_ops.begins_or_ends_attempts:
+        limits.refresh(connection)
     opened = _open(connection, sorted_ops.opens)
-    _begin(connection, sorted_ops, opened)
+    refused = _begin(connection, sorted_ops, opened, limits)
     taken = _ids(_TAKE_OVER.run(connection, [[op.run_id, op.worker_id, op.former] for op in sorted_ops.take_overs]))
     hours, totals = HoursFold(), TotalsFold()
-    finished = _finish(connection, sorted_ops.finishes, hours, totals)
+    finished = _finish(connection, sorted_ops.finishes, hours, totals, limits)
     booked = _book(connection, sorted_ops.externals, totals)
     _keep(connection, sorted_ops.finishes)
     _close(connection, sorted_ops, opened)
     hours.write(connection)
     totals.write(connection)
-    moved = opened | finished | booked | taken
-    return [
-        _identity(op) in moved if isinstance(op, OpenRun | Finish | External | TakeOver) else result
-        for op, result in zip(ops, done, strict=True)
-    ]
+    moved = finished | booked | taken
+    return [_result(op, result, moved, opened, refused) for op, result in zip(ops, done, strict=True)]
+
+
+def _result(op: Op, result: Any, moved: set[str], opened: set[str], refused: dict[str, Refusal]) -> Any:
+    match op:
+        case OpenRun():
+            of_these = {begin.id: refused[begin.id] for begin in op.begins if begin.id in refused}
+            return op.run.id in opened and (of_these or True)
+        case Begin():
+            return refused.get(op.attempt.id, True)
+        case TakeOver():
+            return op.run_id in moved
+        case Finish() | External():
+            return op.id in moved
+        case _:
+            return result
 
 
 class _Sorted:
@@ -334,15 +359,10 @@ class _Sorted:
             if not isinstance(op, Task):
                 places[type(op)].append(op)
 
-
-def _identity(op: OpenRun | Finish | External | TakeOver) -> str:
-    match op:
-        case OpenRun():
-            return op.run.id
-        case TakeOver():
-            return op.run_id
-        case _:
-            return op.id
+    @property
+    def begins_or_ends_attempts(self) -> bool:
+        """Whether limits have anything to do with this commit."""
+        return bool(self.begins or self.finishes or any(op.begins for op in self.opens))
 
 
 def _ids(returned: Iterable[Sequence[Any]]) -> set[str]:
@@ -361,13 +381,31 @@ def _open(connection: Connection, opens: Sequence[OpenRun]) -> set[str]:
     return opened
 
 
-def _begin(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
+def _begin(connection: Connection, ops: _Sorted, opened: set[str], limits: Limits) -> dict[str, Refusal]:
+    """Begin the attempts that no limit refuses, and return why the others are."""
     with_run = [attempt for op in ops.opens if op.run.id in opened for attempt in op.begins]
-    begun = [*with_run, *(op.attempt for op in ops.begins)]
-    _BEGIN.run(connection, [_row(attempt) for attempt in begun])
+    begins = [*with_run, *(op.attempt for op in ops.begins)]
+    if not begins:
+        return {}
+    decision = limits.decide(connection, begins)
+    refused = _without_those_begun(connection, begins, decision.refused)
+    begun = _ids(_BEGIN.run(connection, [_row(attempt) for attempt in begins if attempt.id not in refused]))
+    limits.reserve(connection, decision, begun)
+    return refused
 
 
-def _finish(connection: Connection, finishes: Sequence[Finish], hours: HoursFold, totals: TotalsFold) -> set[str]:
+def _without_those_begun(
+    connection: Connection, begins: Sequence[Attempt], refused: dict[str, Refusal]
+) -> dict[str, Refusal]:
+    """Leave out refusals of attempts in the ledger: their commit succeeded, and only the news of that was lost."""
+    keys = [(attempt.day, attempt.id) for attempt in begins if attempt.id in refused]
+    begun = _ids(_BEGUN.run(connection, keys)) if keys else set()
+    return {key: why for key, why in refused.items() if key not in begun}
+
+
+def _finish(
+    connection: Connection, finishes: Sequence[Finish], hours: HoursFold, totals: TotalsFold, limits: Limits
+) -> set[str]:
     """Close attempts and fold exactly those that a statement moved."""
     finishes = _one_end_each(finishes)
     finished = [Moved(*row) for row in _FINISH.run(connection, [_finished(op) for op in finishes])]
@@ -380,6 +418,7 @@ def _finish(connection: Connection, finishes: Sequence[Finish], hours: HoursFold
         hours.corrected(row)
     for row in (*finished, *corrected):
         _count(row, totals)
+    limits.settle(connection, finished, corrected)
     return moved | {row.id for row in corrected}
 
 
@@ -452,7 +491,7 @@ def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
         for c in closes
     ]
     closed = _ids(_CLOSE_RESULTS.run(connection, rows))
-    _HOLD.run(connection, [(op.source_result_id, "waiting", op.reason) for op in ops.holds])
+    _HOLD.run(connection, [(op.source_result_id, "waiting", op.reason, op.wake_at) for op in ops.holds])
     closed |= {close.source_result_id for close in from_the_start}
     _merge(connection, [*from_the_start, *closes], closed)
     _CLOSE_RUNS.run(connection, [(op.run_id, op.at, op.status) for op in ops.run_ends])

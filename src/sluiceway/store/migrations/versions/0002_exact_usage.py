@@ -57,8 +57,9 @@ def upgrade() -> None:
         sa.Column("opens_at", sa.Text(), nullable=False),
         sa.Column("closes_at", sa.Text(), nullable=False),
         sa.Column("used", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("pending", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("limit_id", "opens_at"),
-        comment="What has been reserved or used within each window of a limit; folded with the attempts it counts.",
+        comment="What is used of a limit within each window; `pending` of it is reserved for calls still open.",
         sqlite_with_rowid=False,
     )
     op.create_table(

@@ -1,0 +1,303 @@
+"""Admission: whether an attempt may begin, decided over all limits at once, in the transaction that begins it.
+
+The decision, the reservation and the attempt's row are one commit, so there is never a reservation without an attempt
+nor an attempt without its reservation, however many processes share the store and whenever one of them dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import msgspec
+from sqlalchemy import Connection, delete
+
+from sluiceway.outcome import ChargeKind
+from sluiceway.store.bulk import Lookup, Update, Upsert
+from sluiceway.store.schema import limit_windows
+from sluiceway.usage.counter import PLATFORM
+from sluiceway.usage.quota import (
+    Opens,
+    Quota,
+    QuotaClock,
+    Unit,
+    Window,
+    all_quotas,
+    quotas_version,
+    window_at,
+)
+
+
+class Reserving(Protocol):
+    """What admission has to know of an attempt: on whose behalf, when it was stamped, and the most it can cost."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def tenant_id(self) -> str | None: ...
+    @property
+    def credential_id(self) -> str: ...
+    @property
+    def begun_at(self) -> str: ...
+    @property
+    def reserved_milli_credits(self) -> int | None: ...
+    @property
+    def reserved_usd_micros(self) -> int | None: ...
+
+
+class Settling(Reserving, Protocol):
+    """What admission has to know of an attempt whose charge is known now."""
+
+    @property
+    def charge(self) -> str: ...
+    @property
+    def milli_credits(self) -> int | None: ...
+    @property
+    def usd_micros(self) -> int | None: ...
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why an attempt may not begin now. `until` is when the window closes.
+
+    `may_return` tells that calls still open hold what is missing and may give it back sooner; `never` that one
+    request reserves more than the whole limit.
+    """
+
+    quota: Quota
+    until: str
+    may_return: bool = False
+    never: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Say in a sentence which limit it was."""
+        if self.never:
+            return f"one request may cost more than the limit of {self.quota.shown()}"
+        return f"the limit of {self.quota.shown()} is used up"
+
+
+class _Held(msgspec.Struct):
+    """A window as it stands in this transaction, and what the transaction adds to it."""
+
+    quota: Quota
+    window: Window
+    used: int
+    pending: int
+    added: int = 0
+
+    def refusal(self, amount: int) -> Refusal | None:
+        """Tell whether an amount fits; soft limits take everything."""
+        over = self.used + self.added + amount - self.quota.amount
+        if not self.quota.hard or over <= 0:
+            return None
+        may_return = over <= self.pending + self.added
+        return Refusal(self.quota, self.window.closes_at, may_return, never=amount > self.quota.amount)
+
+
+Reservation = tuple[_Held, int]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What was decided about some attempts: refusals, and what the others reserve where, by attempt id."""
+
+    refused: dict[str, Refusal]
+    reserved: dict[str, list[Reservation]]
+
+
+NOTHING_DECIDED = Decision({}, {})
+
+_WINDOWS = Lookup(
+    limit_windows,
+    ("limit_id", "since"),
+    select="w.limit_id, w.opens_at, w.closes_at, w.used, w.pending",
+    where="w.limit_id = v.limit_id AND w.closes_at > v.since",
+    types={"since": limit_windows.c.closes_at.type},
+)
+_RESERVE = Upsert(
+    limit_windows,
+    ("limit_id", "opens_at", "closes_at", "used", "pending"),
+    ("limit_id", "opens_at"),
+    "used = limit_windows.used + excluded.used, pending = limit_windows.pending + excluded.pending",
+)
+_SETTLE = Update(
+    limit_windows,
+    ("limit_id", "opens_at", "used", "pending"),
+    change="used = limit_windows.used + v.used, pending = limit_windows.pending + v.pending",
+    where="limit_windows.limit_id = v.limit_id AND limit_windows.opens_at = v.opens_at",
+)
+
+
+class Limits:
+    """All limits there are, as every commit finds them. `implied` ones hold unless an operator set the same.
+
+    `tell` is given a sentence when a limit passes the share at which its owner wants to be warned.
+    """
+
+    def __init__(self, implied: Iterable[Quota] = (), tell: Callable[[str], None] = lambda sentence: None) -> None:
+        self._implied = {quota.id: quota for quota in implied}
+        self._tell = tell
+        self._version = -1
+        self._quotas: list[Quota] = []
+        self._by_behalf: dict[tuple[str, str | None], tuple[Quota, ...]] = {}
+        self._warned: set[tuple[str, str]] = set()
+
+    def refresh(self, connection: Connection) -> None:
+        """Take over what was set since the last commit, by whichever process."""
+        version = quotas_version(connection)
+        if version != self._version:
+            quotas = {**self._implied, **{quota.id: quota for quota in all_quotas(connection)}}
+            self._quotas, self._by_behalf, self._version = list(quotas.values()), {}, version
+
+    def of(self, attempt: Reserving) -> tuple[Quota, ...]:
+        """Return the limits an attempt counts against; a tenant's own credential is not the platform's to limit."""
+        if attempt.credential_id != PLATFORM:
+            return ()
+        behalf = (attempt.provider, attempt.tenant_id)
+        if behalf not in self._by_behalf:
+            self._by_behalf[behalf] = tuple(quota for quota in self._quotas if quota.covers(*behalf))
+        return self._by_behalf[behalf]
+
+    def decide(self, connection: Connection, attempts: Sequence[Reserving]) -> Decision:
+        """Decide over all limits of all attempts, in the order given; nothing is written yet."""
+        limited = [(attempt, quotas) for attempt in attempts if (quotas := self.of(attempt))]
+        if not limited:
+            return NOTHING_DECIDED
+        windows = _OpenWindows(connection, limited)
+        decision = Decision({}, {})
+        for attempt, quotas in limited:
+            wanted = [(windows.around(quota, attempt.begun_at), _amount(quota, attempt)) for quota in quotas]
+            refusals = [refusal for held, amount in wanted if (refusal := held.refusal(amount))]
+            if refusals:
+                decision.refused[attempt.id] = max(refusals, key=lambda refusal: (refusal.never, refusal.until))
+                continue
+            for held, amount in wanted:
+                held.added += amount
+            decision.reserved[attempt.id] = wanted
+        return decision
+
+    def reserve(self, connection: Connection, decision: Decision, begun: Iterable[str]) -> None:
+        """Write the reservations of those attempts whose rows this transaction really made."""
+        added: dict[tuple[str, str], int] = {}
+        held_by: dict[tuple[str, str], _Held] = {}
+        for attempt_id in begun:
+            for held, amount in decision.reserved.get(attempt_id, ()):
+                key = (held.quota.id, held.window.opens_at)
+                held_by[key] = held
+                added[key] = added.get(key, 0) + amount
+        rows = [[*key, held_by[key].window.closes_at, amount, amount] for key, amount in sorted(added.items())]
+        _RESERVE.run(connection, rows)
+        for key, amount in added.items():
+            self._warn(held_by[key], amount)
+
+    def settle(self, connection: Connection, finished: Sequence[Settling], corrected: Sequence[Settling]) -> None:
+        """Turn reservations into what calls really cost; what was not used is free for others at once."""
+        ended = [(row, quotas, True) for row in finished if (quotas := self.of(row))]
+        ended += [(row, quotas, False) for row in corrected if (quotas := self.of(row))]
+        if not ended:
+            return
+        windows = _OpenWindows(connection, [(row, quotas) for row, quotas, _ in ended], only=Opens.FIRST_REQUEST)
+        moved: dict[tuple[str, str], list[int]] = {}
+        for row, quotas, was_open in ended:
+            for quota in quotas:
+                window = windows.around(quota, row.begun_at).window
+                sums = moved.setdefault((quota.id, window.opens_at), [0, 0])
+                sums[0] += _correction(quota, row, was_open=was_open)
+                sums[1] -= _amount(quota, row) if was_open else 0
+        _SETTLE.run(connection, [[*key, *sums] for key, sums in sorted(moved.items()) if any(sums)])
+
+    def _warn(self, held: _Held, added: int) -> None:
+        quota, used = held.quota, held.used + added
+        percent = quota.warn_at_percent
+        key = (quota.id, held.window.opens_at)
+        if percent is None or not quota.is_long or used * 100 < quota.amount * percent or key in self._warned:
+            return
+        self._warned.add(key)
+        with suppress(Exception):  # a warning never stops what it warns about
+            self._tell(f"{quota.provider}: {used * 100 // max(1, quota.amount)} % of {quota.shown()} are used")
+
+
+class _OpenWindows:
+    """The windows that some attempts fall into, as this transaction finds them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        limited: Sequence[tuple[Reserving, tuple[Quota, ...]]],
+        only: Opens | None = None,
+    ) -> None:
+        since: dict[str, str] = {}
+        for attempt, quotas in limited:
+            for quota in quotas:
+                if only is None or quota.opens is only:
+                    since[quota.id] = min(attempt.begun_at, since.get(quota.id, attempt.begun_at))
+        self._rows: dict[str, list[Any]] = {}
+        for row in _WINDOWS.run(connection, sorted(since.items())):
+            self._rows.setdefault(row[0], []).append(row)
+        self._held: dict[tuple[str, str], _Held] = {}
+
+    def around(self, quota: Quota, stamp: str) -> _Held:
+        """Return the window of a limit that a moment falls into, open already or opening now."""
+        window, used, pending = window_at(quota, stamp), 0, 0
+        for _, opens_at, closes_at, used_there, pending_there in self._rows.get(quota.id, ()):
+            if opens_at <= stamp < closes_at:
+                window, used, pending = Window(opens_at, closes_at), used_there, pending_there
+        if quota.opens is Opens.FIRST_REQUEST:
+            for held in self._held.values():  # one that opened earlier in this very transaction
+                if held.quota.id == quota.id and held.window.opens_at <= stamp < held.window.closes_at:
+                    return held
+        key = (quota.id, window.opens_at)
+        if key not in self._held:
+            self._held[key] = _Held(quota, window, used, pending)
+        return self._held[key]
+
+
+def _amount(quota: Quota, attempt: Reserving) -> int:
+    """Return what an attempt reserves: one request, or the most that it can cost."""
+    match quota.unit:
+        case Unit.REQUESTS:
+            return 1
+        case Unit.CREDITS:
+            return attempt.reserved_milli_credits or 0
+        case Unit.USD:
+            return attempt.reserved_usd_micros or 0
+
+
+def _correction(quota: Quota, row: Settling, *, was_open: bool) -> int:
+    """Return by how much a known charge changes what was reserved; an unknown one keeps its reservation."""
+    reserved = _amount(quota, row)
+    if quota.clock is QuotaClock.IN_FLIGHT:
+        return -reserved if was_open else 0
+    if quota.unit is Unit.REQUESTS:
+        return -reserved if row.charge == ChargeKind.NOT_SENT and was_open else 0
+    match row.charge:
+        case ChargeKind.UNKNOWN:
+            return 0
+        case ChargeKind.BILLED:
+            real = row.milli_credits if quota.unit is Unit.CREDITS else row.usd_micros
+            return 0 if real is None else real - reserved
+        case _:
+            return -reserved
+
+
+def forget_closed_windows(connection: Connection, before: str) -> None:
+    """Drop windows that closed before a moment; what they held is in the ledger."""
+    connection.execute(delete(limit_windows).where(limit_windows.c.closes_at < before))
+
+
+def implied_by_pace(paces: Mapping[str, float]) -> list[Quota]:
+    """Return limits that keep several processes together near the pace each of them keeps alone, by provider.
+
+    One above the pace, because evenly spaced requests may meet the turn of a second.
+    """
+    return [
+        Quota(provider, Unit.REQUESTS, QuotaClock.SECOND, int(pace) + 1, warn_at_percent=None, origin="pace")
+        for provider, pace in sorted(paces.items())
+        if pace <= _PACE_WORTH_SHARING
+    ]
+
+
+_PACE_WORTH_SHARING = 100.0
+"""Requests per second above which processes need not keep a pace together."""

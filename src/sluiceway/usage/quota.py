@@ -1,0 +1,293 @@
+"""Quotas: how much may be spent, on whose behalf, within which window; and the windows themselves.
+
+A quota limits requests, credits or dollars of one provider, for everybody or for one tenant. Its clock cuts time into
+windows: calendar ones (UTC), ones that open at their first request, or billing cycles with a start day.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, case, delete, func, insert, select
+
+from sluiceway.errors import BadInput
+from sluiceway.outcome import ChargeKind, timestamp
+from sluiceway.store.facts import raise_version, version
+from sluiceway.store.schema import attempts, limit_windows, quotas
+from sluiceway.usage.counter import PLATFORM
+
+VERSION_OF: Final = "quotas"
+"""The name under which the store counts changes to quotas."""
+
+ALWAYS: Final = ("", "9999-12-31T23:59:59.999Z")
+"""The one window of a limit on calls in flight."""
+
+
+class Unit(StrEnum):
+    """What a quota counts."""
+
+    REQUESTS = "requests"
+    CREDITS = "credits"
+    USD = "usd"
+
+
+class QuotaClock(StrEnum):
+    """How a quota cuts time into windows; `in_flight` has a single one, in which calls count while they are open."""
+
+    IN_FLIGHT = "in_flight"
+    SECOND = "second"
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    CYCLE = "cycle"
+
+
+class Opens(StrEnum):
+    """When a window opens: at a round moment of UTC, or with the first request after the last one closed."""
+
+    CALENDAR = "calendar"
+    FIRST_REQUEST = "first_request"
+
+
+LENGTH: Final = {
+    QuotaClock.SECOND: timedelta(seconds=1),
+    QuotaClock.MINUTE: timedelta(minutes=1),
+    QuotaClock.HOUR: timedelta(hours=1),
+    QuotaClock.DAY: timedelta(days=1),
+}
+LONG: Final = frozenset({QuotaClock.DAY, QuotaClock.CYCLE})
+"""Clocks whose exhausted window ends a source's work instead of making it wait."""
+
+_SCALE: Final = {Unit.REQUESTS: 1, Unit.CREDITS: 1000, Unit.USD: 1_000_000}
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """One limit. `amount` is in requests, milli-credits or micro-dollars; a soft one warns and refuses nothing."""
+
+    provider: str
+    unit: Unit
+    clock: QuotaClock
+    amount: int
+    tenant_id: str | None = None
+    cycle_day: int | None = None
+    opens: Opens = Opens.CALENDAR
+    warn_at_percent: int | None = 80
+    hard: bool = True
+    origin: str = "operator"
+
+    @property
+    def id(self) -> str:
+        """The limit's name: setting another amount for the same provider, unit, clock and tenant replaces it."""
+        whole = f"{self.provider}/{self.unit}/{self.clock}"
+        return f"{whole}/{self.tenant_id}" if self.tenant_id is not None else whole
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its windows are so long that work ends instead of waiting for the next one."""
+        return self.clock in LONG
+
+    def covers(self, provider: str, tenant_id: str | None) -> bool:
+        """Tell whether calls to a provider on a tenant's behalf count against this quota."""
+        return self.provider == provider and self.tenant_id in (None, tenant_id)
+
+    def shown(self) -> str:
+        """Say the limit in words: `200 requests per minute`."""
+        amount = self.amount / _SCALE[self.unit]
+        what = f"${amount:,.2f}" if self.unit is Unit.USD else f"{amount:,.10g} {self.unit}"
+        when = {QuotaClock.IN_FLIGHT: "in flight", QuotaClock.CYCLE: f"per cycle from day {self.cycle_day}"}
+        whose = f" for tenant {self.tenant_id}" if self.tenant_id is not None else ""
+        return f"{what} {when.get(self.clock, f'per {self.clock}')}{whose}"
+
+
+class Window(msgspec.Struct, frozen=True, order=True):
+    """A half-open stretch of time, as the stamps that tables hold."""
+
+    opens_at: str
+    closes_at: str
+
+
+def window_at(quota: Quota, stamp: str) -> Window:
+    """Return the window a stamped moment falls into; for one that opens at its first request, one that opens then."""
+    if quota.clock is QuotaClock.IN_FLIGHT:
+        return Window(*ALWAYS)
+    if quota.clock is QuotaClock.CYCLE:
+        return _cycle_at(quota.cycle_day or 1, stamp)
+    if quota.opens is Opens.FIRST_REQUEST:
+        return Window(stamp, _later(stamp, LENGTH[quota.clock]))
+    kept = {QuotaClock.SECOND: 19, QuotaClock.MINUTE: 16, QuotaClock.HOUR: 13, QuotaClock.DAY: 10}[quota.clock]
+    opens_at = stamp[:kept] + "0000-00-00T00:00:00.000Z"[kept:]
+    return Window(opens_at, _later(opens_at, LENGTH[quota.clock]))
+
+
+def _later(stamp: str, by: timedelta) -> str:
+    return timestamp(datetime.fromisoformat(stamp) + by)
+
+
+def _cycle_at(start_day: int, stamp: str) -> Window:
+    """Return the billing cycle around a moment; in a month too short for the start day it starts on the last one."""
+    year, month = int(stamp[:4]), int(stamp[5:7])
+    if stamp[:10] < _start_of_cycle(year, month, start_day)[:10]:
+        year, month = (year, month - 1) if month > 1 else (year - 1, 12)
+    following = (year, month + 1) if month < 12 else (year + 1, 1)
+    return Window(_start_of_cycle(year, month, start_day), _start_of_cycle(*following, start_day))
+
+
+def _start_of_cycle(year: int, month: int, start_day: int) -> str:
+    day = min(start_day, calendar.monthrange(year, month)[1])
+    return timestamp(datetime(year, month, day, tzinfo=UTC))
+
+
+class Use(msgspec.Struct, frozen=True):
+    """What is used of a quota in its present window; `pending` of it is reserved for calls that are still open."""
+
+    quota: Quota
+    window: Window
+    used: int
+    pending: int
+
+    @property
+    def left(self) -> int:
+        """What may still be reserved."""
+        return max(0, self.quota.amount - self.used)
+
+
+# Keeping quotas.
+
+
+def set_quota(connection: Connection, quota: Quota, *, by: str, now: str) -> None:
+    """Make a quota hold from the next commit on; what was used in its window before counts. Raises `BadInput`."""
+    _check(quota)
+    connection.execute(delete(quotas).where(quotas.c.id == quota.id))
+    connection.execute(insert(quotas).values(id=quota.id, **msgspec.structs.asdict(quota), set_by=by, set_at=now))
+    connection.execute(delete(limit_windows).where(limit_windows.c.limit_id == quota.id))
+    connection.execute(insert(limit_windows).values(**_as_window(ledger_use(connection, quota, now))))
+    raise_version(connection, VERSION_OF)
+
+
+def unset_quota(connection: Connection, quota_id: str) -> bool:
+    """Take a quota away; returns whether there was one."""
+    found = connection.execute(delete(quotas).where(quotas.c.id == quota_id)).rowcount > 0
+    connection.execute(delete(limit_windows).where(limit_windows.c.limit_id == quota_id))
+    raise_version(connection, VERSION_OF)
+    return found
+
+
+def all_quotas(connection: Connection) -> list[Quota]:
+    """Return every quota that is set, by provider."""
+    query = select(*(quotas.c[name] for name in Quota.__struct_fields__)).order_by(quotas.c.id)
+    return [msgspec.convert(dict(row), Quota) for row in connection.execute(query).mappings()]
+
+
+def quotas_version(connection: Connection) -> int:
+    """Return a number that rises with every change to the quotas."""
+    return version(connection, VERSION_OF)
+
+
+def apply_file(connection: Connection, wanted: Iterable[Quota], *, now: str) -> None:
+    """Make the quotas of a settings file hold, and those that have gone from it no longer."""
+    in_file = {quota.id: quota for quota in wanted}
+    held = {quota.id: quota for quota in all_quotas(connection) if quota.origin == "file"}
+    for quota_id in sorted(held.keys() - in_file.keys()):
+        unset_quota(connection, quota_id)
+    for quota_id, quota in sorted(in_file.items()):
+        if held.get(quota_id) != quota:
+            set_quota(connection, quota, by="file", now=now)
+
+
+def _check(quota: Quota) -> None:
+    if quota.amount < 0:
+        raise BadInput("a quota cannot be negative; 0 stops every call")
+    if quota.clock is QuotaClock.CYCLE and not 1 <= (quota.cycle_day or 0) <= 31:
+        raise BadInput("a cycle needs the day of the month it starts on, from 1 to 31 (--cycle-day)")
+    if quota.clock is not QuotaClock.CYCLE and quota.cycle_day is not None:
+        raise BadInput("only a cycle has a start day")
+    if quota.clock is QuotaClock.IN_FLIGHT and quota.unit is not Unit.REQUESTS:
+        raise BadInput("only requests can be limited in flight")
+    if quota.opens is Opens.FIRST_REQUEST and quota.clock not in LENGTH:
+        raise BadInput(f"a window that opens at its first request cannot be a {quota.clock}")
+    if quota.warn_at_percent is not None and not 1 <= quota.warn_at_percent <= 100:
+        raise BadInput("a warning comes at 1 to 100 percent")
+
+
+# Using quotas.
+
+
+def uses(connection: Connection, now: str) -> list[Use]:
+    """Return what is used of every quota in its present window."""
+    w = limit_windows.c
+    query = select(w.limit_id, w.opens_at, w.closes_at, w.used, w.pending).where(w.closes_at > now)
+    open_windows = {row.limit_id: row for row in connection.execute(query.order_by(w.opens_at))}
+    return [_use(quota, open_windows.get(quota.id), now) for quota in all_quotas(connection)]
+
+
+def _use(quota: Quota, row: Any, now: str) -> Use:
+    if row is None or row.opens_at > now:
+        return Use(quota, window_at(quota, now), 0, 0)
+    return Use(quota, Window(row.opens_at, row.closes_at), row.used, row.pending)
+
+
+def _as_window(use: Use) -> dict[str, Any]:
+    return {
+        "limit_id": use.quota.id,
+        "opens_at": use.window.opens_at,
+        "closes_at": use.window.closes_at,
+        "used": use.used,
+        "pending": use.pending,
+    }
+
+
+def ledger_use(connection: Connection, quota: Quota, now: str) -> Use:
+    """Fold a quota's present window from the ledger's own rows, the way admission keeps it call by call."""
+    window = _window_in_ledger(connection, quota, now)
+    a = attempts.c
+    within = [a.begun_at >= window.opens_at, a.begun_at < window.closes_at, a.day >= window.opens_at[:10]]
+    if quota.clock is QuotaClock.IN_FLIGHT:
+        within = [a.finished_at.is_(None)]
+    query = select(*_sums(quota.unit)).where(a.provider == quota.provider, a.credential_id == PLATFORM, *within)
+    if quota.tenant_id is not None:
+        query = query.where(a.tenant_id == quota.tenant_id)
+    used, pending = connection.execute(query).one()
+    return Use(quota, window, int(used or 0), int(pending or 0))
+
+
+def _window_in_ledger(connection: Connection, quota: Quota, now: str) -> Window:
+    """Return the window around `now`; one that opens at its first request opened with one that was really sent."""
+    window = window_at(quota, now)
+    if quota.opens is Opens.CALENDAR:
+        return window
+    a = attempts.c
+    since = timestamp(datetime.fromisoformat(now) - LENGTH[quota.clock])
+    first = select(func.min(a.begun_at)).where(
+        a.provider == quota.provider, a.begun_at > since, a.begun_at <= now, a.day >= since[:10]
+    )
+    if opened_at := connection.execute(first).scalar():
+        return Window(opened_at, _later(opened_at, LENGTH[quota.clock]))
+    return window
+
+
+def _sums(unit: Unit) -> tuple[Any, Any]:
+    """Return the columns that sum what attempts use, and what of it is reserved for calls still open.
+
+    An open call counts as reserved; one of unknown charge keeps its reservation.
+    """
+    a = attempts.c
+    is_open = a.finished_at.is_(None)
+    if unit is Unit.REQUESTS:
+        used = case((a.charge == ChargeKind.NOT_SENT, 0), else_=1)
+        return func.sum(used), func.sum(case((is_open, 1), else_=0))
+    reserved, real = {
+        Unit.CREDITS: (a.reserved_milli_credits, a.milli_credits),
+        Unit.USD: (a.reserved_usd_micros, a.usd_micros),
+    }[unit]
+    kept = func.coalesce(reserved, 0)
+    used = case(
+        (is_open | (a.charge == ChargeKind.UNKNOWN), kept),
+        (a.charge == ChargeKind.BILLED, func.coalesce(real, kept)),
+        else_=0,
+    )
+    return func.sum(used), func.sum(case((is_open, kept), else_=0))
