@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 
 from sluiceway.errors import Redactor
 from sluiceway.pipeline.batch import Batch
 from sluiceway.pipeline.caller import MOST_UNKNOWNS, Behalf, Caller, Terms
+from sluiceway.pipeline.controls import Controls
 from sluiceway.pipeline.embedded import Embedded
 from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
@@ -22,8 +24,10 @@ from sluiceway.sources._http import Door
 from sluiceway.store.engine import Store, open_store
 from sluiceway.store.facts import keep_apart
 from sluiceway.store.writer import Writer
+from sluiceway.usage.admission import Limits, implied_by_pace, prepare
 from sluiceway.usage.ledger import Op, Task, apply
 from sluiceway.usage.pace import Pace
+from sluiceway.usage.quota import read_quotas_file
 
 _SANDBOX_CREDENTIALS = "sandbox-"
 _SANDBOX_AGENT = "Sluiceway sandbox@sluiceway.example"
@@ -69,6 +73,7 @@ class App(msgspec.Struct, frozen=True):
             batch=batch,
             concurrency=self.settings.concurrency,
             fresh_days=self.settings.fresh_days,
+            stays_s=self.settings.wait_at_most_s,
             recover=lambda: recover(self.store, self.writer),
             on_prospect=on_prospect,
         )
@@ -116,22 +121,27 @@ async def opened(
     """
     allow_many_connections()
     sources, unusable = build_sources(settings, names, target)
+    terms = {name: terms_of(source, settings, target) for name, source in sources.items()}
+    limits = Limits(implied_by_pace({sources[name].provider: of.pace.rate for name, of in terms.items()}), tell)
+    quotas = read_quotas_file(settings.quotas_file) if settings.quotas_file else []
     store = open_store(settings.database_url)
     gate = Gate(tell, store.clock.now)
     try:
         with working(store) as worker:
             writer: Writer[Op] = Writer(
                 store.writing,
-                apply,
+                partial(apply, limits=limits),
                 interval=settings.commit_interval_ms / 1000,
                 tell=tell,
             )
             try:
                 await writer.put(Task(lambda connection: keep_apart(connection, sandbox=bool(target.sandbox_url))))
+                await writer.put(Task(lambda connection: prepare(connection, quotas, store.clock.now())))
                 await register(worker, store, writer)
                 recovered = await recover(store, writer)
                 await forget_dead_workers(store, writer)
-                async with Door() as door:
+                credentials = {source.provider: source.credential for source in sources.values()}
+                async with Door() as door, Controls(store, writer, gate, credentials):
                     collect_garbage_rarely()
                     yield App(
                         settings=settings,
@@ -143,7 +153,7 @@ async def opened(
                         redact=Redactor([*settings.secrets(), *(s.credential for s in sources.values())]),
                         sources=sources,
                         unusable=unusable,
-                        terms={name: terms_of(source, settings, target) for name, source in sources.items()},
+                        terms=terms,
                         recovered=recovered,
                     )
             finally:

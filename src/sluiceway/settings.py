@@ -55,7 +55,11 @@ class Settings(BaseSettings):
     usage_key_prefix: str = Field(
         "", description="Put before every key in Redis, to keep two installations or another writer apart."
     )
+    quotas_file: str = Field("", description="A TOML file of quotas that hold besides those set with `quota set`.")
     concurrency: int = Field(50, ge=1, le=2000, description="Prospects enriched at the same time.")
+    wait_at_most_s: float = Field(
+        7200.0, ge=0, description="Seconds a command stays for work that has to wait for a limit or a provider's rest."
+    )
     on_unknown: OnUnknown = Field(
         OnUnknown.ASK_ONCE, description="After a request that may have been billed: ask-once or leave."
     )

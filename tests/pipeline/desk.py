@@ -117,6 +117,7 @@ class Desk:
             batch=batch,
             concurrency=self.app.settings.concurrency,
             fresh_days=self.app.settings.fresh_days,
+            stays_s=self.app.settings.wait_at_most_s,
             recover=lambda: recover(self.store, self.app.writer),
             on_prospect=lambda ended: None,
         )
@@ -224,7 +225,7 @@ async def a_desk(
     """Open a desk that asks some sources (by default Apollo)."""
     told: list[str] = []
     target = Target(sandbox.url, pace={"all": 5000.0}, timeout_s={"all": timeout_s})
-    given = load_settings(database_url=store_url, **{"concurrency": 1, **settings})
+    given = load_settings(database_url=store_url, **{"concurrency": 1, "wait_at_most_s": 2, **settings})
     async with opened(given, names=list(sources or ("apollo",)), target=target, tell=told.append) as app:
         desk = Desk(app, sandbox, told, jitter)
         yield desk

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from builders import until
-from sluiceway.pipeline.gate import Gate, Held
+from sluiceway.pipeline.gate import TRIPS_AFTER, Gate, Held, Pause
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -48,7 +48,80 @@ async def test_a_rest_ends_at_its_moment(gate: Gate, clock: list[datetime]) -> N
     gate.stop("apollo", "a rest", NOW + timedelta(seconds=60))
     assert not gate.is_open("apollo")
     clock[0] = NOW + timedelta(seconds=60)
+    gate.check("apollo")
+
+
+async def test_after_a_rest_one_request_finds_out_and_the_others_wait_for_it(gate: Gate, clock: list[datetime]) -> None:
+    gate.stop("apollo", "a rest", NOW + timedelta(seconds=60))
+    clock[0] = NOW + timedelta(seconds=60)
+    gate.enter("apollo")
+    with pytest.raises(Held, match="a rest"):
+        gate.enter("apollo")
+    others = asyncio.create_task(gate.wait_for_verdict("apollo"))
+    await asyncio.sleep(0)
+    assert not others.done()
+    gate.heard("apollo", well=True)
+    await others
+    gate.enter("apollo")
+    gate.enter("apollo")
     assert gate.is_open("apollo")
+
+
+async def test_a_probe_that_fails_keeps_the_breaker_open_for_longer(
+    gate: Gate, clock: list[datetime], told: list[str]
+) -> None:
+    for _ in range(TRIPS_AFTER):
+        gate.heard("exa", well=False)
+    first = gate.stops["exa"].until
+    assert first is not None
+    assert first == NOW + timedelta(seconds=15)
+    clock[0] = first
+    gate.enter("exa")
+    gate.heard("exa", well=False)
+    second = gate.stops["exa"].until
+    assert second == first + timedelta(seconds=30)
+    clock[0] = second
+    gate.enter("exa")
+    gate.heard("exa", well=True)
+    assert gate.is_open("exa")
+    assert told[-1] == "exa answers again; going on"
+
+
+async def test_a_probe_that_was_never_sent_lets_another_find_out(gate: Gate, clock: list[datetime]) -> None:
+    gate.stop("apollo", "a rest", NOW)
+    gate.enter("apollo")
+    gate.give_up_probe("apollo")
+    gate.enter("apollo")
+    with pytest.raises(Held):
+        gate.check("apollo")
+
+
+async def test_answers_in_between_keep_the_breaker_closed(gate: Gate) -> None:
+    for _ in range(TRIPS_AFTER - 1):
+        gate.heard("exa", well=False)
+    gate.heard("exa", well=True)
+    for _ in range(TRIPS_AFTER - 1):
+        gate.heard("exa", well=False)
+    assert gate.is_open("exa")
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "stopped"),
+    [
+        ("all", "", {"apollo acme b1", "exa acme b1", "apollo zeta b2", "exa zeta b2"}),
+        ("provider", "apollo", {"apollo acme b1", "apollo zeta b2"}),
+        ("tenant", "acme", {"apollo acme b1", "exa acme b1"}),
+        ("batch", "b2", {"apollo zeta b2", "exa zeta b2"}),
+    ],
+)
+async def test_a_pause_stops_exactly_what_it_names(gate: Gate, scope: str, name: str, stopped: set[str]) -> None:
+    gate.pause([Pause(scope, name, "Ines", "the invoice is being looked at")])
+    calls = ["apollo acme b1", "exa acme b1", "apollo zeta b2", "exa zeta b2"]
+    assert {call for call in calls if not gate.is_open(*call.split())} == stopped
+    with pytest.raises(Held, match="paused by Ines"):
+        gate.check(*min(stopped).split())
+    gate.pause([])
+    assert all(gate.is_open(*call.split()) for call in calls)
 
 
 async def test_a_provider_can_be_stopped_again_after_its_rest(

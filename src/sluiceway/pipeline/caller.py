@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
@@ -18,15 +19,17 @@ from sluiceway.crash import crash_point
 from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged, Redactor, describe
 from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
-from sluiceway.pipeline.gate import Gate, Held
+from sluiceway.pipeline.gate import Cause, Exhausted, Gate, Held
 from sluiceway.settings import OnUnknown
 from sluiceway.sources._contract import Reading, Request, Response, Retry, Source, Subject, understand
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
+from sluiceway.usage.admission import Refusal
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Answer, Attempt, Begin, Finish, Op
 from sluiceway.usage.pace import Pace
+from sluiceway.usage.quota import LENGTH, Unit
 
 MOST_ATTEMPTS = 3
 BUDGET_S = 60.0
@@ -37,6 +40,17 @@ MOST_UNKNOWNS = {OnUnknown.ASK_ONCE: 2, OnUnknown.LEAVE: 1}
 freshness window: that first one, and (`ask-once`) one more, whatever it leads to."""
 
 
+WAIT_IN_PLACE_S = 1.0
+"""Seconds a request may wait for a limit without giving its place to others."""
+
+RESERVED_FOR_S = 10.0
+"""Seconds after which an attempt that could not be sent at once is not sent any more."""
+
+_GIVEN_BACK_SOON_S = 0.05
+_ASK_AGAIN_S = 5.0
+_SERVER_ERROR = 500
+
+
 class Behalf(msgspec.Struct, frozen=True):
     """For whom requests are sent; a shared document is nobody's, and records only the batch that needed it first."""
 
@@ -45,6 +59,24 @@ class Behalf(msgspec.Struct, frozen=True):
     batch_id: str | None = None
     prospect_id: str | None = None
     source_result_id: str | None = None
+
+    @property
+    def lane(self) -> str:
+        """In whose lane its requests wait for their turn."""
+        return self.tenant_id or ""
+
+
+class Bookings(msgspec.Struct):
+    """How many requests of each tenant wait for the windows of one limit, from the first one on."""
+
+    first_window: str
+    by_lane: Counter[str]
+
+    def book(self, lane: str, per_window: int) -> int:
+        """Book the next place of a tenant; returns how many windows after the first one it is."""
+        place = self.by_lane[lane]
+        self.by_lane[lane] += 1
+        return place // max(1, per_window // len(self.by_lane))
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -101,22 +133,91 @@ class Caller:
         self._terms = terms
         self._most_unknowns = MOST_UNKNOWNS[on_unknown]
         self._jitter = jitter
+        self._used_up: dict[str, tuple[Refusal, float]] = {}
+        self._bookings: dict[str, Bookings] = {}
 
     def begin_now(self, source: Source, request: Request, behalf: Behalf) -> Attempt | None:
-        """Admit a request if its turn is now; the attempt must become durable before `obtain` is given it."""
-        if self._gate.is_open(source.provider) and self._terms[source.name].pace.take_now():
-            return self._stamp(source, request, behalf)
-        return None
+        """Stamp a request if its turn is now; its attempt must become durable before `obtain` is given it."""
+        if not self._gate.is_open(source.provider, behalf.tenant_id, behalf.batch_id):
+            return None
+        if self._used_up and self._known_refusal(source, behalf):
+            return None
+        if not self._terms[source.name].pace.take_now(behalf.lane):
+            return None
+        return self._stamp(source, request, behalf)
 
     async def begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
-        """Wait for a request's turn and make its attempt durable. Raises `Held` when it may not be sent."""
-        self._gate.check(source.provider)
-        if not await self._terms[source.name].pace.take(self._gate.draining):
+        """Wait for a request's turn and make its attempt durable.
+
+        Raises `Held` when it may not be sent now, and `Exhausted` when a day's or a cycle's limit is used up.
+        """
+        refused_at: float | None = None
+        while True:
+            refusal = await self._refused(source, behalf) or await self._try_to_begin(source, request, behalf)
+            if isinstance(refusal, Attempt):
+                return refusal
+            refused_at = refused_at or time.monotonic()
+            self._hold_or_push_back(source, behalf, refusal, time.monotonic() - refused_at)
+
+    async def _refused(self, source: Source, behalf: Behalf) -> Refusal | None:
+        """Return a refusal that is still known to hold; raises `Held` where the gate is closed."""
+        await self._gate.wait_for_verdict(source.provider)
+        self._gate.check(source.provider, behalf.tenant_id, behalf.batch_id)
+        return self._known_refusal(source, behalf)
+
+    async def _try_to_begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt | Refusal:
+        if not await self._terms[source.name].pace.take(self._gate.draining, behalf.lane):
             raise Held("stopped before it was asked")
-        self._gate.check(source.provider)
+        self._gate.enter(source.provider, behalf.tenant_id, behalf.batch_id)
         attempt = self._stamp(source, request, behalf)
-        await self._writer.put(Begin(attempt))
-        return attempt
+        begun: Refusal | None = None
+        try:
+            answer = await self._writer.put(Begin(attempt))
+            begun = answer if isinstance(answer, Refusal) else None
+        except BaseException:
+            self._gate.give_up_probe(source.provider)
+            raise
+        if begun is None:
+            return attempt
+        self._gate.give_up_probe(source.provider)
+        self.note_refusal(begun)
+        return begun
+
+    def note_refusal(self, refusal: Refusal) -> None:
+        """Remember that a limit is used up, so that it is not asked about for every request."""
+        wait_s = self._clock.seconds_until(refusal.until)
+        if not refusal.may_return and wait_s > WAIT_IN_PLACE_S:
+            self._used_up[refusal.quota.id] = (refusal, time.monotonic() + min(wait_s, _ASK_AGAIN_S))
+
+    def _known_refusal(self, source: Source, behalf: Behalf) -> Refusal | None:
+        for quota_id, (refusal, ask_again_at) in list(self._used_up.items()):
+            if ask_again_at <= time.monotonic():
+                del self._used_up[quota_id]
+            elif refusal.quota.covers(source.provider, behalf.tenant_id):
+                return refusal
+        return None
+
+    def _hold_or_push_back(self, source: Source, behalf: Behalf, refusal: Refusal, waited_s: float) -> None:
+        """Let a request wait for its turn again where that is short; raises `Exhausted` or `Held` where it is not."""
+        quota = refusal.quota
+        if refusal.never or (quota.is_long and not refusal.may_return):
+            raise Exhausted(refusal.reason, refusal.until)
+        wait_s = _GIVEN_BACK_SOON_S if refusal.may_return else max(0.0, self._clock.seconds_until(refusal.until))
+        if waited_s + wait_s > WAIT_IN_PLACE_S:
+            raise Held(refusal.reason, self._book(refusal, behalf))
+        self._terms[source.name].pace.push_back(wait_s, behalf.lane if quota.tenant_id is not None else None)
+
+    def _book(self, refusal: Refusal, behalf: Behalf) -> str:
+        """Return when to ask again: in the first window that its tenant has not booked its share of."""
+        quota = refusal.quota
+        if quota.clock not in LENGTH or refusal.may_return:
+            return self._clock.stamp(after_s=WAIT_IN_PLACE_S)
+        bookings = self._bookings.get(quota.id)
+        if bookings is None or bookings.first_window != refusal.until:
+            bookings = self._bookings[quota.id] = Bookings(refusal.until, Counter())
+        windows = bookings.book(behalf.lane, quota.amount if quota.unit is Unit.REQUESTS else 1)
+        wait_s = self._clock.seconds_until(refusal.until) + windows * LENGTH[quota.clock].total_seconds()
+        return self._clock.stamp(after_s=wait_s)
 
     def _stamp(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
         admitted = self._clock.stamp()
@@ -137,6 +238,8 @@ class Caller:
             source_result_id=behalf.source_result_id,
             begun_at=admitted,
             deadline_at=self._clock.stamp(after_s=self._terms[source.name].timeout_s),
+            reserved_milli_credits=sum(request.price.credits.values()),
+            reserved_usd_micros=request.price.usd_micros,
         )
 
     async def obtain(
@@ -158,7 +261,12 @@ class Caller:
         while True:
             attempt = begun or await self.begin(source, request, behalf)
             begun = None
-            reading, finish, etag = await self._send(source, subject, request, attempt, budget)
+            try:
+                reading, finish, etag = await self._send(source, subject, request, attempt, budget)
+            except BaseException:
+                self._gate.give_up_probe(source.provider)
+                raise
+            self._judge(source, reading, finish)
             tries += 1
             if patient and finish.charge.kind is ChargeKind.NOT_SENT and self._gate.is_offline(source.provider):
                 self._writer.post(finish)  # an attempt without a network is not a try
@@ -171,6 +279,14 @@ class Caller:
             self._writer.post(finish)
             crash_point("retry.before")
             await self._pause(wait, budget)
+
+    def _judge(self, source: Source, reading: Reading, finish: Finish) -> None:
+        """Tell the breaker how an attempt went. A refusal that stops the provider is dealt with where that is read."""
+        if finish.charge.kind is ChargeKind.NOT_SENT or reading.status is Status.RATE_LIMITED:
+            self._gate.give_up_probe(source.provider)
+        elif reading.retry is not Retry.STOP:
+            fails = finish.charge.kind is ChargeKind.UNKNOWN or (finish.http_status or 0) >= _SERVER_ERROR
+            self._gate.heard(source.provider, well=not fails)
 
     async def _send(
         self, source: Source, subject: Subject, request: Request, attempt: Attempt, budget: Budget
@@ -199,10 +315,11 @@ class Caller:
     def _left_s(self, attempt: Attempt) -> float:
         """Return the seconds until the attempt's deadline, which runs from its begin, however long that took to write.
 
-        Raises `NotSent` when there are none: recovery may already have declared the attempt unknown.
+        Raises `NotSent` when there are none, for recovery may already have declared the attempt unknown; or when its
+        begin is so long ago that the limits' windows have turned.
         """
         left_s = self._clock.seconds_until(attempt.deadline_at)
-        if left_s <= 0:
+        if left_s <= 0 or self._clock.seconds_until(attempt.begun_at) < -RESERVED_FOR_S:
             raise NotSent("the store took so long to record the request that it was not sent")
         return left_s
 
@@ -250,7 +367,7 @@ class Caller:
             self._gate.stop(source.provider, _mend(source, reading))
         else:
             until = self._clock.now() + timedelta(seconds=reading.retry_after)
-            self._gate.stop(source.provider, _rest(source, until), until)
+            self._gate.stop(source.provider, _rest(source, until), until, Cause.REST)
 
     def _fitting_wait(self, reading: Reading, tries: int, budget: Budget) -> float | None:
         asked = reading.retry_after
@@ -263,7 +380,7 @@ class Caller:
             return None
         until = self._clock.now() + timedelta(seconds=reading.retry_after)
         if reading.retry_after >= BUDGET_S:
-            self._gate.stop(source.provider, _rest(source, until), until)
+            self._gate.stop(source.provider, _rest(source, until), until, Cause.REST)
         return timestamp(until)
 
     async def _pause(self, seconds: float, budget: Budget) -> None:

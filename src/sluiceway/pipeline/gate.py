@@ -1,4 +1,7 @@
-"""What keeps requests from being sent: a condemned provider, a pause a provider asked for, no network, or the end.
+"""What keeps requests from being sent: an open breaker, a person's pause, no network, or the end.
+
+A breaker opens when a provider condemns the credential, asks for a rest, or fails many times in a row. When its time
+has come one request is sent to see whether the provider answers again; the others wait for what becomes of it.
 
 Work that meets a closed gate is put aside as `waiting`; it does not fail.
 """
@@ -7,11 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
 from urllib.parse import urlsplit
 
 import msgspec
+
+from sluiceway.outcome import timestamp
 
 _WORTH_SAYING_S = 2.0
 
@@ -19,7 +26,27 @@ _LONGEST_PROBE_GAP_S = 15.0
 
 
 class Held(Exception):  # noqa: N818 - a turn of events, not an error
-    """The request may not be sent now; its source result waits."""
+    """The request may not be sent now; its source result waits, until `wake_at` or until someone mends something."""
+
+    def __init__(self, reason: str, wake_at: str | None = None) -> None:
+        super().__init__(reason)
+        self.wake_at = wake_at
+
+
+class Exhausted(Exception):  # noqa: N818 - a turn of events, not an error
+    """A limit on a day or a cycle is used up; its source result ends, and is asked again when the window has turned."""
+
+    def __init__(self, reason: str, retry_at: str) -> None:
+        super().__init__(reason)
+        self.retry_at = retry_at
+
+
+class Cause(StrEnum):
+    """Why a breaker opened."""
+
+    CONDEMNED = "condemned"
+    REST = "rest"
+    FAILING = "failing"
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -27,17 +54,63 @@ class Stop(msgspec.Struct, frozen=True):
 
     reason: str
     until: datetime | None = None
+    cause: Cause = Cause.CONDEMNED
+    trips: int = 1
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """What a person stopped: everything, or one provider, tenant or batch."""
+
+    scope: str
+    name: str
+    paused_by: str
+    reason: str | None = None
+
+    def covers(self, provider: str, tenant_id: str | None, batch_id: str | None) -> bool:
+        """Tell whether a request is stopped by this."""
+        match self.scope:
+            case "all":
+                return True
+            case "provider":
+                return self.name == provider
+            case "tenant":
+                return self.name == tenant_id
+            case _:
+                return self.name == batch_id
+
+    def shown(self) -> str:
+        """Say who stopped what, and how to go on."""
+        what = f"{self.scope} {self.name}".strip()
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{what} paused by {self.paused_by}{why}; `sluiceway resume {what}` goes on"
+
+
+TRIPS_AFTER = 20
+"""Failures of a provider in a row, over all prospects, after which it is left alone for a while."""
+
+_REST_S = (15.0, 30.0, 60.0, 120.0, 300.0)
+_PATIENCE_WITH_PROBE_S = 5.0
 
 
 class Gate:
     """Whether requests may be sent, to whom, and why not. Lives as long as the process.
 
-    `tell` is given one sentence whenever something a person should know changes.
+    `tell` is given one sentence whenever something a person should know changes; `on_change` the provider whose
+    breaker opened (and why) or closed (`None`).
     """
 
-    def __init__(self, tell: Callable[[str], None], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        now: Callable[[], datetime],
+        on_change: Callable[[str, Stop | None], None] = lambda provider, stop: None,
+    ) -> None:
         self.draining = asyncio.Event()
         self.stops: dict[str, Stop] = {}
+        self.on_change = on_change
+        self._pauses: tuple[Pause, ...] = ()
+        self._probing: dict[str, asyncio.Event] = {}
+        self._failures: dict[str, int] = {}
         self._tell = tell
         self._now = now
         self._answered_at: dict[str, float] = {}
@@ -47,32 +120,129 @@ class Gate:
         self._said_offline = False
         self._probe: asyncio.Task[None] | None = None
 
-    def check(self, provider: str) -> None:
-        """Return if a request to this provider may be sent now; raises `Held` with the reason if not."""
+    # May a request be sent?
+
+    def check(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
+        """Return if a request may be sent now; raises `Held` with the reason if not."""
         if self.draining.is_set():
             raise Held("stopped before it was asked")
+        for pause in self._pauses:
+            if pause.covers(provider, tenant_id, batch_id):
+                raise Held(pause.shown())
         stop = self.stops.get(provider)
         if stop is None:
             return
-        if stop.until is not None and stop.until <= self._now():
-            del self.stops[provider]
-            return
-        raise Held(stop.reason)
+        if provider in self._probing:
+            raise Held(stop.reason, self._stamp_after(1.0))
+        if stop.until is None or stop.until > self._now():
+            raise Held(stop.reason, timestamp(stop.until) if stop.until else None)
 
-    def is_open(self, provider: str) -> bool:
-        """Tell whether a request to this provider may be sent now."""
+    def is_open(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> bool:
+        """Tell whether requests may be sent now, to a provider whose breaker is closed."""
+        if provider in self.stops:
+            return False
         try:
-            self.check(provider)
+            self.check(provider, tenant_id, batch_id)
         except Held:
             return False
         return True
 
-    def stop(self, provider: str, reason: str, until: datetime | None = None) -> None:
+    async def wait_for_verdict(self, provider: str) -> None:
+        """While one request finds out whether a provider answers again, wait a little for what becomes of it."""
+        if verdict := self._probing.get(provider):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(verdict.wait(), _PATIENCE_WITH_PROBE_S)
+
+    def enter(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
+        """Send a request now: like `check`, and with a breaker whose time has come, be the one that finds out."""
+        self.check(provider, tenant_id, batch_id)
+        if provider in self.stops:
+            self._probing[provider] = asyncio.Event()
+
+    def paused(self, batch_id: str | None) -> Pause | None:
+        """Return the pause that stops a whole batch, if there is one."""
+        return next((p for p in self._pauses if p.scope == "all" or (p.scope, p.name) == ("batch", batch_id)), None)
+
+    def pause(self, pauses: Iterable[Pause]) -> None:
+        """Take over what persons have stopped; says so once for each."""
+        now, before = tuple(pauses), self._pauses
+        self._pauses = now
+        for pause in now:
+            if pause not in before:
+                self._tell(pause.shown())
+        for pause in before:
+            if pause not in now:
+                self._tell(f"{pause.scope} {pause.name}".strip() + " is resumed")
+
+    # Breakers.
+
+    def stop(self, provider: str, reason: str, until: datetime | None = None, cause: Cause = Cause.CONDEMNED) -> None:
         """Send nothing more to a provider; says so once. What must be mended outlasts a pause."""
         known = self.stops.get(provider)
-        if known is None or (known.until is not None and until is None):
-            self.stops[provider] = Stop(reason, until)
-            self._tell(reason)
+        is_verdict = self._end_probe(provider)
+        if known is None or is_verdict or (known.until is not None and until is None):
+            stop = Stop(reason, until, cause, known.trips + 1 if known else 1)
+            self.stops[provider] = stop
+            if known is None or known.reason != reason:
+                self._tell(reason)
+            self.on_change(provider, stop)
+
+    def adopt(self, provider: str, stop: Stop | None) -> None:
+        """Take over a breaker's state from the store: another process, or an earlier one, has seen it change."""
+        if stop is None:
+            self.stops.pop(provider, None)
+            self._end_probe(provider)
+        elif provider not in self.stops:
+            self.stops[provider] = stop
+            self._tell(stop.reason)
+
+    def try_again(self, provider: str, stop: Stop) -> None:
+        """Start with a breaker that was open when an earlier process ended: one request finds out how things stand."""
+        self.stops[provider] = msgspec.structs.replace(stop, until=self._now())
+
+    def heard(self, provider: str, *, well: bool) -> None:
+        """Note how an attempt went; failures in a row open the breaker, and an answer closes one that was probed."""
+        if well:
+            self._failures.pop(provider, None)
+            if provider in self._probing:
+                self._close(provider)
+            return
+        failures = self._failures[provider] = self._failures.get(provider, 0) + 1
+        if provider in self._probing or failures >= TRIPS_AFTER:
+            self._failures.pop(provider, None)
+            self._trip(provider, failures)
+
+    def _trip(self, provider: str, failures: int) -> None:
+        known = self.stops.get(provider)
+        if known is not None and provider not in self._probing:
+            return
+        trips = known.trips if known else 0
+        until = self._now() + timedelta(seconds=_REST_S[min(trips, len(_REST_S) - 1)])
+        often = f"failed {failures} times in a row" if known is None else "still fails"
+        self.stop(provider, f"{provider} {often}; it is asked again at {until:%H:%M:%S} UTC", until, Cause.FAILING)
+
+    def _close(self, provider: str) -> None:
+        stop = self.stops.pop(provider, None)
+        self._end_probe(provider)
+        if stop is not None:
+            if stop.cause is not Cause.REST:
+                self._tell(f"{provider} answers again; going on")
+            self.on_change(provider, None)
+
+    def _end_probe(self, provider: str) -> bool:
+        verdict = self._probing.pop(provider, None)
+        if verdict is not None:
+            verdict.set()
+        return verdict is not None
+
+    def give_up_probe(self, provider: str) -> None:
+        """Let another request find out: the one that should have was never sent."""
+        self._end_probe(provider)
+
+    def _stamp_after(self, seconds: float) -> str:
+        return timestamp(self._now() + timedelta(seconds=seconds))
+
+    # The end, and the network.
 
     def drain(self) -> None:
         """Let calls in flight finish and begin no more."""

@@ -17,13 +17,14 @@ from sluiceway.errors import Redactor, describe
 from sluiceway.identifier import new_id
 from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses
 from sluiceway.pipeline.caller import Behalf, Budget, Caller
-from sluiceway.pipeline.gate import Gate, Held
+from sluiceway.pipeline.gate import Exhausted, Gate, Held
 from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
 from sluiceway.pipeline.library import Library
 from sluiceway.prospect import Match, Want, held_key, hold
 from sluiceway.sources._contract import Asked, Asking, Price, Reading, Request, Skip, Source, Subject
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
+from sluiceway.usage.admission import Refusal
 from sluiceway.usage.ledger import (
     Attempt,
     Close,
@@ -104,7 +105,10 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Enricher:
-    """Enriches the prospects of one batch. `tell` is given every closing (source, status) as it happens."""
+    """Enriches the prospects of one batch. `tell` is given every closing (source, status) as it happens.
+
+    `alarms` holds, by prospect, when a source that waits may be asked again; whoever resumes the run takes it out.
+    """
 
     def __init__(
         self,
@@ -132,6 +136,7 @@ class Enricher:
         self._worker_id = worker_id
         self._redact = redact
         self._tell = tell
+        self.alarms: dict[str, str] = {}
 
     async def enrich(self, history: History) -> Ended:
         """Enrich a prospect that has no open run."""
@@ -266,12 +271,21 @@ class Enricher:
         for plan in plans:
             plan.begun = self._begin_now(history, plan)
         begins = tuple(plan.begun for plan in plans if plan.begun)
-        if not await self._writer.put(OpenRun(run, history.last_run_id, rows, begins)):
+        opened = await self._writer.put(OpenRun(run, history.last_run_id, rows, begins))
+        if not opened:
             return None
+        self._note_refusals(plans, {} if opened is True else opened)
         for plan in plans:
             if plan.request is None and plan.status is not Status.PENDING:
                 self._tell(plan.source.name, plan.status)
         return run.id
+
+    def _note_refusals(self, plans: Iterable[Plan], refused: Mapping[str, Refusal]) -> None:
+        """Let attempts that a limit refused wait for their turn like any other."""
+        for plan in plans:
+            if plan.begun and (refusal := refused.get(plan.begun.id)):
+                self._caller.note_refusal(refusal)
+                plan.begun = None
 
     def _begin_now(self, history: History, plan: Plan) -> Attempt | None:
         request = plan.request
@@ -340,12 +354,31 @@ class Enricher:
         try:
             return await self._converse(history, plan)
         except Held as held:
-            self._writer.post(Hold(plan.result_id, str(held)))
+            self._writer.post(Hold(plan.result_id, str(held), held.wake_at))
             self._tell(plan.source.name, Status.WAITING)
+            self._set_alarm(history.prospect.id, held.wake_at)
             return None
+        except Exhausted as exhausted:
+            return self._close(self._exhausted(history, plan, exhausted), None)
         except Exception as error:
             failed = Close(plan.result_id, history.prospect.id, plan.source.name, Status.FAILED, self._now())
             return self._close(msgspec.structs.replace(failed, error=describe(error, self._redact)), None)
+
+    def _set_alarm(self, prospect_id: str, wake_at: str | None) -> None:
+        if wake_at is not None:
+            self.alarms[prospect_id] = min(wake_at, self.alarms.get(prospect_id, wake_at))
+
+    def _exhausted(self, history: History, plan: Plan, exhausted: Exhausted) -> Close:
+        return Close(
+            source_result_id=plan.result_id,
+            prospect_id=history.prospect.id,
+            source=plan.source.name,
+            status=Status.QUOTA_EXCEEDED,
+            at=self._now(),
+            error=str(exhausted),
+            retry_at=exhausted.retry_at,
+            subject_key=plan.subject_key,
+        )
 
     async def _converse(self, history: History, plan: Plan) -> Closed:
         """Answer a source's requests one by one until it has its last word."""

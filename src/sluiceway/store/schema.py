@@ -369,10 +369,9 @@ breakers = Table(
     _text("credential_digest"),
     _text("changed_at"),
     _text("probe_at", optional=True),
-    _text("prober", optional=True),
     Column("trips", Integer, nullable=False),
     PrimaryKeyConstraint("provider", "credential_id"),
-    CheckConstraint("state IN ('closed', 'open', 'half_open')", name="breakers_state"),
+    CheckConstraint("state IN ('closed', 'open')", name="breakers_state"),
     comment="Whether a provider is asked with a credential, and why not.",
 )
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
 from sqlalchemy import Connection, delete
 
-from sluiceway.outcome import ChargeKind
+from sluiceway.outcome import ChargeKind, timestamp
 from sluiceway.store.bulk import Lookup, Update, Upsert
 from sluiceway.store.schema import limit_windows
 from sluiceway.usage.counter import PLATFORM
@@ -24,6 +25,7 @@ from sluiceway.usage.quota import (
     Unit,
     Window,
     all_quotas,
+    apply_file,
     quotas_version,
     window_at,
 )
@@ -282,9 +284,13 @@ def _correction(quota: Quota, row: Settling, *, was_open: bool) -> int:
             return -reserved
 
 
-def forget_closed_windows(connection: Connection, before: str) -> None:
-    """Drop windows that closed before a moment; what they held is in the ledger."""
-    connection.execute(delete(limit_windows).where(limit_windows.c.closes_at < before))
+def prepare(connection: Connection, from_file: Iterable[Quota], now: datetime) -> None:
+    """Make a settings file's quotas hold, and drop windows that closed long ago; what they held is in the ledger."""
+    apply_file(connection, from_file, now=timestamp(now))
+    connection.execute(delete(limit_windows).where(limit_windows.c.closes_at < timestamp(now - _WINDOWS_KEPT)))
+
+
+_WINDOWS_KEPT = timedelta(days=2)
 
 
 def implied_by_pace(paces: Mapping[str, float]) -> list[Quota]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import calendar
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, case, delete, func, insert, select
 
-from sluiceway.errors import BadInput
+from sluiceway.errors import BadInput, BadSetting
 from sluiceway.outcome import ChargeKind, timestamp
 from sluiceway.store.facts import raise_version, version
 from sluiceway.store.schema import attempts, limit_windows, quotas
@@ -197,6 +199,63 @@ def apply_file(connection: Connection, wanted: Iterable[Quota], *, now: str) -> 
     for quota_id, quota in sorted(in_file.items()):
         if held.get(quota_id) != quota:
             set_quota(connection, quota, by="file", now=now)
+
+
+class FileQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One `[[quota]]` of a settings file; `limit` is in whole requests, credits or dollars."""
+
+    provider: str
+    limit: int | float | str
+    unit: Unit = Unit.REQUESTS
+    per: QuotaClock = QuotaClock.DAY
+    tenant: str | None = None
+    cycle_day: int | None = None
+    opens: Opens = Opens.CALENDAR
+    warn_at: int | None = 80
+    soft: bool = False
+
+
+class _QuotasFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    quota: list[FileQuota] = []
+
+
+def read_quotas_file(path: str) -> list[Quota]:
+    """Read a settings file of quotas. Raises `BadSetting` with what is wrong and where."""
+    try:
+        found = msgspec.toml.decode(Path(path).read_bytes(), type=_QuotasFile).quota
+        return [_from_file(each) for each in found]
+    except OSError as error:
+        raise BadSetting(f"SLUICEWAY_QUOTAS_FILE {path} cannot be read: {error.strerror}") from None
+    except (msgspec.MsgspecError, ValueError, BadInput) as error:
+        raise BadSetting(f"SLUICEWAY_QUOTAS_FILE {path}: {error}") from None
+
+
+def _from_file(said: FileQuota) -> Quota:
+    quota = Quota(
+        provider=said.provider,
+        unit=said.unit,
+        clock=said.per,
+        amount=amount_of(said.unit, str(said.limit)),
+        tenant_id=said.tenant,
+        cycle_day=said.cycle_day,
+        opens=said.opens,
+        warn_at_percent=said.warn_at,
+        hard=not said.soft,
+        origin="file",
+    )
+    _check(quota)
+    return quota
+
+
+def amount_of(unit: Unit, text: str) -> int:
+    """Return an amount as a person writes it (`600`, `12.50`) in requests, milli-credits or micro-dollars."""
+    try:
+        scaled = Decimal(text.strip().lstrip("$").replace(",", "")) * _SCALE[unit]
+    except InvalidOperation:
+        raise BadInput(f"{text!r} is not an amount of {unit}") from None
+    if not scaled.is_finite() or scaled != int(scaled):
+        raise BadInput(f"{text!r} is finer than {unit} are counted")
+    return int(scaled)
 
 
 def _check(quota: Quota) -> None:

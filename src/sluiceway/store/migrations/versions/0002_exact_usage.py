@@ -83,10 +83,9 @@ def upgrade() -> None:
         sa.Column("credential_digest", sa.Text(), nullable=False),
         sa.Column("changed_at", sa.Text(), nullable=False),
         sa.Column("probe_at", sa.Text(), nullable=True),
-        sa.Column("prober", sa.Text(), nullable=True),
         sa.Column("trips", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("provider", "credential_id"),
-        sa.CheckConstraint("state IN ('closed', 'open', 'half_open')", name="breakers_state"),
+        sa.CheckConstraint("state IN ('closed', 'open')", name="breakers_state"),
         comment="Whether a provider is asked with a credential, and why not.",
     )
     op.create_table(
