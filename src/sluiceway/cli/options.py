@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from sluiceway.errors import BadInput
 if TYPE_CHECKING:
     from sluiceway.app import Target
     from sluiceway.settings import Settings
+    from sluiceway.store.engine import Store
 
 Database = Annotated[
     str | None,
@@ -51,6 +54,28 @@ def reading_settings(database: str | None) -> Settings:
         return settings
     typer.echo(f"(the sandbox's store, {SANDBOX_DATABASE_URL}; choose another with --database)", err=True)
     return settings.model_copy(update={"database_url": SANDBOX_DATABASE_URL})
+
+
+@contextmanager
+def opened_store(database: str | None) -> Iterator[Store]:
+    """Open the store a command looks at or changes, and close it again."""
+    from sluiceway.store.engine import open_store
+
+    store = open_store(reading_settings(database).database_url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def known_provider(name: str) -> str:
+    """Return a provider's name; raises `BadInput` for one that no installed source asks."""
+    from sluiceway.sources import all_sources
+
+    known = sorted({kind.provider for kind in all_sources().values()})
+    if name not in known:
+        raise BadInput(f"{name!r} is no provider; there are {', '.join(known)}")
+    return name
 
 
 def for_target(settings: Settings, target: Target) -> Settings:

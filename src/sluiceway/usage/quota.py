@@ -181,8 +181,9 @@ def unset_quota(connection: Connection, quota_id: str) -> bool:
 
 def all_quotas(connection: Connection) -> list[Quota]:
     """Return every quota that is set, by provider."""
-    query = select(*(quotas.c[name] for name in Quota.__struct_fields__)).order_by(quotas.c.id)
-    return [msgspec.convert(dict(row), Quota) for row in connection.execute(query).mappings()]
+    names = Quota.__struct_fields__
+    query = select(*(quotas.c[name] for name in names)).order_by(quotas.c.id)
+    return [msgspec.convert(dict(zip(names, row, strict=True)), Quota) for row in connection.execute(query)]
 
 
 def quotas_version(connection: Connection) -> int:
