@@ -123,6 +123,18 @@ class Written(msgspec.Struct):
     ephemeral_1h_input_tokens: Any = None
 
 
+class Turn(msgspec.Struct):
+    """One message of a request."""
+
+    content: str
+
+
+class Sent(msgspec.Struct):
+    """The body of a request, as far as an answer is judged by it."""
+
+    messages: list[Turn]
+
+
 class Message(msgspec.Struct):
     """The body of a 200. Leaves are untyped: one odd leaf must not lose a paid answer."""
 
@@ -337,8 +349,7 @@ def _found(said: Summary) -> Iterator[Found]:
 
 def _input(request: Request) -> Any:
     """Return the material that was sent, from the request itself."""
-    sent = msgspec.json.decode(request.body or b"{}")
-    return msgspec.json.decode(sent["messages"][0]["content"])
+    return msgspec.json.decode(msgspec.json.decode(request.body or b"{}", type=Sent).messages[0].content)
 
 
 def _charge(message: Message, asked_model: str) -> Charge:
