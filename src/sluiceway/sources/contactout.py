@@ -161,7 +161,8 @@ class ContactOut(Source):
             said = _words(response, answer)
             response = msgspec.structs.replace(response, status=status)
             return trouble(response, said) or _refusal(status, said, own_words=answer is not None)
-        answer = msgspec.json.decode(response.body, type=Answer)  # again, to raise where it cannot be read
+        if answer is None:
+            answer = msgspec.json.decode(response.body, type=Answer)  # again, to raise, as it cannot be read
         return _stats(answer) if request.endpoint == _STATS else _enriched(subject, answer)
 
     def check(self) -> Request:

@@ -140,8 +140,8 @@ def _sorted_out(person: Person, results: list[Any]) -> tuple[list[dict[str, str]
     about: list[dict[str, str]] = []
     apart: list[dict[str, str]] = []
     for result in (record(said, Result) for said in results):
-        if _web_address(result):
-            (about if _is_about(person, result) else apart).append(_article(person, result))
+        if address := _web_address(result):
+            (about if _is_about(person, result) else apart).append(_article(person, result, address))
     return about, apart
 
 
@@ -181,13 +181,11 @@ def _spellings(words: list[str], name: str) -> Iterator[str]:
 
 
 def _names_employer(said: str, person: Person, result: Result) -> bool:
+    if _has_phrase(said, normal_company(person.company)):
+        return True
     domain = normal_domain(person.domain)
     host = normal_domain(text(result.url))
-    return (
-        _has_phrase(said, normal_company(person.company))
-        or (bool(domain) and (host == domain or host.endswith(f".{domain}")))
-        or _has_phrase(said, fold(domain))
-    )
+    return bool(domain) and (host == domain or host.endswith(f".{domain}") or _has_phrase(said, fold(domain)))
 
 
 def _has_phrase(said: str, phrase: str) -> bool:
@@ -195,10 +193,10 @@ def _has_phrase(said: str, phrase: str) -> bool:
     return bool(phrase) and f" {phrase} " in said
 
 
-def _article(person: Person, result: Result) -> dict[str, str]:
+def _article(person: Person, result: Result, address: str) -> dict[str, str]:
     return {
         "title": text(result.title),
-        "url": _web_address(result),
+        "url": address,
         "published": _day(text(result.published)),
         "highlight": _highlight(person, result),
     }
