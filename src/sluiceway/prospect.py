@@ -259,12 +259,16 @@ def normal_company(name: str) -> str:
 
 def _without_legal_suffix(name: str) -> str:
     """Do what cleanco's `basename` does, but try only the suffixes that end in one of the name's words."""
-    from cleanco.clean import basename, normalized, strip_punct, strip_tail
+    from cleanco.clean import normalized, strip_punct, strip_tail
 
-    words = {strip_punct(word) for word in normalized(strip_tail(name)).split()}
-    tried = sorted(suffix for word in words for suffix in _legal_suffixes().get(word, ()))
-    bare: str = basename(name, terms=[suffix for _, suffix in tried])
-    return bare
+    name = strip_tail(name)
+    words = name.split()
+    bare = [strip_punct(word) for word in (name.lower() if name.isascii() else normalized(name)).split()]
+    for _, (size, suffix) in sorted(found for word in set(bare) for found in _legal_suffixes().get(word, ())):
+        if bare[-size:] == suffix:
+            del words[-size:], bare[-size:]
+    left: str = strip_tail(" ".join(words))
+    return left
 
 
 @lru_cache(maxsize=1)

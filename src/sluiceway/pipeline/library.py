@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import bindparam, select
 
 from sluiceway.crash import crash_point
 from sluiceway.outcome import BOUGHT, ChargeKind, Status, as_json, parse_timestamp
@@ -115,7 +114,7 @@ class Library:
         keys, self._sought, self._search = list(self._sought), set(), None
         with self._store.read() as connection:
             rows = connection.execute(_BY_KEYS, {"keys": keys}).all()
-        return {row.request_key: kept for row in rows if (kept := _kept(row))}
+        return {key: kept for key, *row in rows if (kept := _kept(*row))}
 
     def _is_fresh(self, kept: Kept, request: Request) -> bool:
         missing = kept.reading.status is Status.NO_DATA
@@ -129,6 +128,6 @@ class Library:
             self._kept.popitem(last=False)
 
 
-def _kept(row: Row[Any]) -> Kept | None:
-    fetched_at = parse_timestamp(row.fetched_at)
-    return Kept(msgspec.json.decode(row.reading, type=Reading), row.etag, fetched_at) if fetched_at else None
+def _kept(reading: str, etag: str | None, fetched_at: str) -> Kept | None:
+    since = parse_timestamp(fetched_at)
+    return Kept(msgspec.json.decode(reading, type=Reading), etag, since) if since else None

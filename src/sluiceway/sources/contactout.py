@@ -280,6 +280,8 @@ def _stats(answer: Answer) -> Reading:
 
 def _snake(said: dict[str, Any]) -> dict[str, Any]:
     """Return an object with its names in snake_case; where both spellings came, the one that holds something."""
+    if " ".join(said).islower():  # no other spelling is in there
+        return said
     snake: dict[str, Any] = {}
     for name, value in said.items():
         plain = _snake_name(name)

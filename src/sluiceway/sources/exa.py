@@ -7,6 +7,7 @@ gate: it counts only when it names both the person and the employer. The others 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -40,6 +41,7 @@ _USD_MICROS = 7_000  # one `auto` search; ten results with their text and highli
 _RESULTS = 10
 _TEXT_CHARACTERS = 2_000  # enough to see whom a page is about
 _HIGHLIGHT_CHARACTERS = 400  # what is kept of a page that offers no highlight
+_PLAIN_ADDRESS = re.compile(r"https?://[a-z0-9.-]+(?:/|\Z)", re.ASCII)
 _NONSENSE_USD_MICROS = 1_000_000_000  # nothing one search can cost
 
 
@@ -216,6 +218,8 @@ def _highlight(person: Person, result: Result) -> str:
 def _web_address(result: Result) -> str:
     """Return the page's address where it is one a person can safely open."""
     address = text(result.url)
+    if _PLAIN_ADDRESS.match(address):  # most; taking addresses apart is slow
+        return address
     try:
         parts = urlsplit(address)
     except ValueError:
