@@ -21,8 +21,8 @@ from sluiceway.store.schema import documents
 from sluiceway.store.writer import Writer
 from sluiceway.usage.ledger import Document, Op
 
-_BY_KEY = select(documents.c.reading, documents.c.etag, documents.c.fetched_at).where(
-    documents.c.request_key == bindparam("key")
+_BY_KEYS = select(documents.c.request_key, documents.c.reading, documents.c.etag, documents.c.fetched_at).where(
+    documents.c.request_key.in_(bindparam("keys", expanding=True))
 )
 _REMEMBERED = 64
 """Documents held decoded: those that everybody needs. More would cost the garbage collector more than they save."""
@@ -50,6 +50,8 @@ class Library:
         self._behalf = behalf
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[Reading]] = {}
+        self._sought: set[str] = set()
+        self._search: asyncio.Future[dict[str, Kept]] | None = None
 
     async def get(self, source: Source, subject: Subject, request: Request) -> Reading:
         """Return a document's reading, or the reading of why it could not be had. May raise `Held`."""
@@ -70,7 +72,7 @@ class Library:
             fetch.exception()  # looked at here, because everybody who waited may have been cancelled
 
     async def _look_up(self, key: str, source: Source, subject: Subject, request: Request) -> Reading:
-        kept = self._kept.get(key) or self._stored(key)
+        kept = self._kept.get(key) or await self._stored(key)
         if kept and self._is_fresh(kept, request):
             self._remember(key, kept)
             return kept.reading
@@ -101,13 +103,18 @@ class Library:
         await self._writer.put(msgspec.structs.replace(finish, document=document))
         return self._kept[key].reading
 
-    def _stored(self, key: str) -> Kept | None:
+    async def _stored(self, key: str) -> Kept | None:
+        """Look a document up in the store, by one query for all that are looked for at this moment."""
+        self._sought.add(key)
+        if self._search is None:
+            self._search = asyncio.ensure_future(self._read_sought())
+        return (await asyncio.shield(self._search)).get(key)
+
+    async def _read_sought(self) -> dict[str, Kept]:
+        keys, self._sought, self._search = list(self._sought), set(), None
         with self._store.read() as connection:
-            row = connection.execute(_BY_KEY, {"key": key}).first()
-        fetched_at = parse_timestamp(row.fetched_at) if row else None
-        if row is None or fetched_at is None:
-            return None
-        return Kept(msgspec.json.decode(row.reading, type=Reading), row.etag, fetched_at)
+            rows = connection.execute(_BY_KEYS, {"keys": keys}).all()
+        return {key: kept for key, *row in rows if (kept := _kept(*row))}
 
     def _is_fresh(self, kept: Kept, request: Request) -> bool:
         missing = kept.reading.status is Status.NO_DATA
@@ -119,3 +126,8 @@ class Library:
         self._kept.move_to_end(key)
         if len(self._kept) > _REMEMBERED:
             self._kept.popitem(last=False)
+
+
+def _kept(reading: str, etag: str | None, fetched_at: str) -> Kept | None:
+    since = parse_timestamp(fetched_at)
+    return Kept(msgspec.json.decode(reading, type=Reading), etag, since) if since else None

@@ -209,7 +209,7 @@ class Enricher:
         return Plan(source, Status.PENDING) if source.after_others else self._plan(source, history)
 
     def _plan(self, source: Source, history: History, findings: Mapping[str, Any] | None = None) -> Plan:
-        subject = Subject(history.prospect.person, self._order.want, self._clock.now().date(), findings or {})
+        subject = Subject(history.prospect.person, self._order.want, self._clock.today(), findings or {})
         plan = Plan(source, Status.RUNNING, subject)
         try:
             self._decide(plan, subject, history)
@@ -510,7 +510,8 @@ def _findings(history: History, done: Iterable[Closed]) -> dict[str, dict[str, A
     for closed in done:
         if closed.status not in (Status.COMPLETE, Status.CACHED):
             continue
-        held = {key: stored for key, stored in history.fields.items() if key.endswith(f":{closed.source}")}
+        own = f":{closed.source}"
+        held = {key: stored for key, stored in history.fields.items() if key.endswith(own)}
         values = {key.partition(":")[0]: stored[0] for key, stored in sorted({**held, **closed.fields}.items())}
         if values:
             findings[closed.source] = values

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from traceback import format_exception_only
 from typing import Any, ClassVar, Final, TypeVar
@@ -218,7 +219,7 @@ class Source(ABC):
         exactly the same person, because one more known fact may find them.
         """
         wanted = "+".join(sorted(want for want in subject.want if want.value in self.finds))
-        return f"{wanted}|{blake2b(msgspec.json.encode(subject.person), digest_size=12).hexdigest()}"
+        return f"{wanted}|{_digest(subject.person)}"
 
     def read_file(self, document: bytes, status: int = 200) -> Any:
         """Read a saved answer, as JSON, the way `read` would have; for a person who looks at a changed payload."""
@@ -231,6 +232,11 @@ class Source(ABC):
         Its answer is read by `read` like any other: `complete` and free when the credential works.
         """
         return None
+
+
+@lru_cache(maxsize=64)  # all sources are told of a person at the same moment
+def _digest(person: Person) -> str:
+    return blake2b(msgspec.json.encode(person), digest_size=12).hexdigest()
 
 
 def body(value: Any) -> bytes:

@@ -113,8 +113,7 @@ class Known:
         """Tell whether a text says an amount of money in these very words; other figures need a closer look."""
         if not _MONEY_IN_FULL.fullmatch(figure.written):
             return False
-        same = re.compile(rf"(?<![\w.,]){re.escape(figure.written)}(?!\w|[.,]\d|\s?%|[\s-]{_SCALE_WORD}|\sper\s?cent)")
-        return any(map(same.search, self._texts))
+        return any(_stands_in(text, figure.written) for text in self._texts)
 
     def read_texts(self) -> None:
         """Learn what the texts hold too; most figures are among the numbers, and looking at prose is slow."""
@@ -140,11 +139,12 @@ class Known:
 
     def _learn(self, material: Any) -> None:
         """Learn the numbers and the lists' lengths, and set the texts aside."""
+        texts: set[str] = set()
         left = [material]
         while left:
             match left.pop():
                 case str() as text:
-                    self._learn_plain(text)
+                    texts.add(text)
                 case bool() | None:
                     pass
                 case int() | float() | Decimal() as number:
@@ -153,8 +153,13 @@ class Known:
                     self._counts.add(len(items))
                     left.extend(items)
                 case dict() as pairs:
-                    left.extend(pairs)
+                    texts.update(pairs)
                     left.extend(pairs.values())
+        for text in texts:
+            if text[:1].isdecimal():
+                self._learn_plain(text)
+            else:
+                self._texts.append(text)
 
     def _learn_plain(self, text: str) -> None:
         """Learn a text that is nothing but a number or a day, as many of a filing's are; set others aside."""
@@ -193,6 +198,16 @@ class Known:
             self._numbers.add(Decimal(year))
 
 
+def _stands_in(text: str, amount: str) -> bool:
+    """Tell whether a text has these words with nothing before or after that would make them another amount."""
+    at = text.find(amount)
+    while at >= 0:
+        if _BEGINS.match(text, at) and _ENDS.match(text, at + len(amount)):
+            return True
+        at = text.find(amount, at + 1)
+    return False
+
+
 def figures(text: str) -> list[Figure]:
     """Find every figure of a text, in order.
 
@@ -209,14 +224,27 @@ def figures(text: str) -> list[Figure]:
 
 
 def _marks(text: str) -> set[str]:
-    """Return the words of a text, in lower case, with `0` for any digit and `@`: what tells which kinds may be there.
+    """Return what tells which kinds of figure may be in a text: its words in lower case, `@`, and `0` for any digit.
 
+    `0-0` stands for digits on both sides of a hyphen, `0/0/0` for three groups of them with the same sign between,
+    and `a million` for a scale that may have a number in words before it.
     Most kinds are missing from most texts, and looking for one that is missing costs as much as for one that is there.
     """
-    return {"0" if mark.isdecimal() else mark for mark in _MARK.findall(text.lower())}
+    lower = text.lower()
+    marks = set(lower.encode("utf-8", "replace").translate(_ONLY_LETTERS).decode("ascii").split())
+    if "@" in text:
+        marks.add("@")
+    if _ANY_DIGIT.search(text):
+        marks.add("0")
+        marks.update(mark for mark, sign in _AMONG_DIGITS if sign.search(text))
+    if not marks.isdisjoint(_BIG) and (any(word in lower for word in (*_SMALL, *_TENS)) or _A_SCALE.search(lower)):
+        marks.add("a million")
+    return marks
 
 
-_MARK: Final = re.compile(r"[a-z]+|[0-9@]")
+_ONLY_LETTERS: Final = bytes(byte if byte in b"abcdefghijklmnopqrstuvwxyz" else 0x20 for byte in range(256))
+_ANY_DIGIT: Final = re.compile(r"[0-9]")
+_AMONG_DIGITS: Final = (("0-0", re.compile(r"\d-\d")), ("0/0/0", re.compile(r"\d([-/.])\d\d?\1\d")))
 
 
 def _taker(read: Callable[[re.Match[str]], tuple[Reading, ...] | None], found: list[Figure]) -> Callable[..., str]:
@@ -415,6 +443,8 @@ _WORDS: Final = re.compile(
     rf"|(?P<single>an?|one)(?=[\s-]{_SCALE_WORD}\b))\b(?:[\s-](?P<scale>{_SCALE_WORD})\b)?(?:{_AFTER})?",
     re.IGNORECASE,
 )
+_BIG: Final = ("hundred", "thousand", "million", "billion", "trillion", "dozen")
+_A_SCALE: Final = re.compile(rf"(?:an?|one)[\s-]{_SCALE_WORD}")
 _ORDINAL: Final = re.compile(rf"\b(?P<word>{'|'.join(_ORDINALS)})\b(?![\s-]part(?:y|ies)\b)", re.IGNORECASE)
 
 
@@ -432,6 +462,10 @@ def _ordinal(match: re.Match[str]) -> tuple[Reading, ...]:
 
 
 _DIGIT: Final = frozenset("0")
+_HYPHEN: Final = frozenset(("0-0",))
+_THREE: Final = frozenset(("0/0/0",))
+# An address taken out may leave a name where there was the beginning of a word.
+_A_NAME: Final = frozenset(("form", "forms", "@", "http", "https", "www", *"bdfgkq"))
 _A_MONTH: Final = frozenset(
     "january february march april may june july august september sept october november december".split() + _MONTHS
 )
@@ -440,24 +474,26 @@ _A_QUARTER: Final = frozenset(("q", *_ORDINAL_QUARTERS))
 _KINDS: Final = (
     (frozenset("@"), _EMAIL, _address),
     (frozenset(("http", "https", "www")), _URL, _address),
-    (_DIGIT, _NAME, _name),
-    (_DIGIT, _ISO, _written_day),
-    (_DIGIT, _NUMERIC, _either_way),
+    (_A_NAME, _NAME, _name),
+    (_THREE, _ISO, _written_day),
+    (_THREE, _NUMERIC, _either_way),
     (_A_MONTH, _DAY_MONTH, _written_day),
     (_A_MONTH, _MONTH_DAY, _written_day),
     (_A_MONTH, _MONTH_YEAR, _written_day),
-    (_DIGIT, _ISO_MONTH, _year_and_month),
+    (_HYPHEN, _ISO_MONTH, _year_and_month),
     (_A_QUARTER, _QUARTER, _quarter),
     (frozenset(("fy",)), _FISCAL, _year),
     (frozenset("s"), _DECADE, _decade),
     (_DIGIT, _NUMBER, _amount),
-    (frozenset((*_SMALL, *_TENS, "hundred", "thousand", "million", "billion", "trillion", "dozen")), _WORDS, _words),
+    (frozenset((*_SMALL, *_TENS, "a million")), _WORDS, _words),
     (frozenset(_ORDINALS), _ORDINAL, _ordinal),
 )
 
 # --- looking at many texts at once -----------------------------------------------------------------------------------
 
 _MONEY_IN_FULL: Final = re.compile(rf"[$€£¥]\d+(?:\.\d+)?\s{_SCALE_WORD}")
+_BEGINS: Final = re.compile(r"(?<![\w.,])")
+_ENDS: Final = re.compile(rf"(?!\w|[.,]\d|\s?%|[\s-]{_SCALE_WORD}|\sper\s?cent)")
 
 _PLAIN_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 

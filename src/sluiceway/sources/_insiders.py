@@ -10,6 +10,7 @@ import datetime as dt
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 # Letters that Unicode does not take apart into a base letter and an accent.
 _PLAIN_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ı": "i", "þ": "th", "æ": "ae", "œ": "oe"})
+_WORD = re.compile(r"\w+")
 _JOINERS = re.compile(r"[-\u2010-\u2015'\u2018\u2019\u02bc`]")
 _GENERATIONS = {"jr": "jr", "junior": "jr", "sr": "sr", "senior": "sr", "ii": "ii", "iii": "iii", "iv": "iv"}
 _HONORIFICS = frozenset({"mr", "mrs", "ms", "dr", "prof", "sir", "esq", "md", "phd", "cpa", "cfa", "mba"})
@@ -123,11 +125,14 @@ def _words(name: str) -> list[str]:
     return [word for word in _all_words(name) if word not in _GENERATIONS and word not in _HONORIFICS]
 
 
-def _all_words(name: str) -> list[str]:
-    return re.findall(r"\w+", _JOINERS.sub("", _fold(name)).replace("_", " "))
+@lru_cache(maxsize=4096)
+def _all_words(name: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(_JOINERS.sub("", _fold(name)).replace("_", " ")))
 
 
 def _fold(name: str) -> str:
+    if name.isascii():
+        return name.casefold()
     letters = unicodedata.normalize("NFKD", name.casefold()).translate(_PLAIN_LETTERS)
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 

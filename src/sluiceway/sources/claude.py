@@ -123,6 +123,18 @@ class Written(msgspec.Struct):
     ephemeral_1h_input_tokens: Any = None
 
 
+class Turn(msgspec.Struct):
+    """One message of a request."""
+
+    content: str
+
+
+class Sent(msgspec.Struct):
+    """The body of a request, as far as an answer is judged by it."""
+
+    messages: list[Turn]
+
+
 class Message(msgspec.Struct):
     """The body of a 200. Leaves are untyped: one odd leaf must not lose a paid answer."""
 
@@ -231,7 +243,7 @@ class Claude(Source):
             "model": self.model,
             "max_tokens": MAX_TOKENS,
             "system": _SYSTEM,
-            "messages": [{"role": "user", "content": body(material).decode()}],
+            "messages": [{"role": "user", "content": material.decode()}],
             "output_config": {**output, "effort": "low"} if _takes_effort(self.model) else output,
         }
         return Request("messages", "POST", "/v1/messages", body=body(parameters), price=self.price(subject.want))
@@ -279,12 +291,12 @@ def _worth_telling(findings: Mapping[str, Any], self_name: str) -> dict[str, dic
     return {source: fields for source, fields in told.items() if fields}
 
 
-def _fit(material: dict[str, Any]) -> dict[str, Any]:
-    """Shorten the input until it fits, always in the same way: long texts and long lists, then whole findings."""
+def _fit(material: dict[str, Any]) -> bytes:
+    """Encode the input, cut until it fits, always in the same way: long texts and long lists, then whole findings."""
     fitting = material
     for characters, items in _SHORTER:
-        if len(body(fitting)) <= INPUT_BYTES:
-            return fitting
+        if len(encoded := body(fitting)) <= INPUT_BYTES:
+            return encoded
         fitting = {**_shortened(material, characters, items), "left_out": "the findings were too long"}
     findings = fitting["findings"]
     told = [(source, field) for source, fields in sorted(findings.items()) for field in sorted(fields)]
@@ -292,7 +304,7 @@ def _fit(material: dict[str, Any]) -> dict[str, Any]:
     while told and over > 0:
         source, field = told.pop()
         over -= len(body(findings[source].pop(field)))
-    return fitting
+    return body(fitting)
 
 
 def _shortened(value: Any, characters: int, items: int) -> Any:
@@ -337,8 +349,7 @@ def _found(said: Summary) -> Iterator[Found]:
 
 def _input(request: Request) -> Any:
     """Return the material that was sent, from the request itself."""
-    sent = msgspec.json.decode(request.body or b"{}")
-    return msgspec.json.decode(sent["messages"][0]["content"])
+    return msgspec.json.decode(msgspec.json.decode(request.body or b"{}", type=Sent).messages[0].content)
 
 
 def _charge(message: Message, asked_model: str) -> Charge:

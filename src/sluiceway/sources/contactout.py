@@ -161,7 +161,8 @@ class ContactOut(Source):
             said = _words(response, answer)
             response = msgspec.structs.replace(response, status=status)
             return trouble(response, said) or _refusal(status, said, own_words=answer is not None)
-        answer = msgspec.json.decode(response.body, type=Answer)  # again, to raise where it cannot be read
+        if answer is None:
+            answer = msgspec.json.decode(response.body, type=Answer)  # again, to raise, as it cannot be read
         return _stats(answer) if request.endpoint == _STATS else _enriched(subject, answer)
 
     def check(self) -> Request:
@@ -279,6 +280,8 @@ def _stats(answer: Answer) -> Reading:
 
 def _snake(said: dict[str, Any]) -> dict[str, Any]:
     """Return an object with its names in snake_case; where both spellings came, the one that holds something."""
+    if " ".join(said).islower():  # no other spelling is in there
+        return said
     snake: dict[str, Any] = {}
     for name, value in said.items():
         plain = _snake_name(name)

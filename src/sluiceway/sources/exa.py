@@ -7,6 +7,7 @@ gate: it counts only when it names both the person and the employer. The others 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -40,6 +41,7 @@ _USD_MICROS = 7_000  # one `auto` search; ten results with their text and highli
 _RESULTS = 10
 _TEXT_CHARACTERS = 2_000  # enough to see whom a page is about
 _HIGHLIGHT_CHARACTERS = 400  # what is kept of a page that offers no highlight
+_PLAIN_ADDRESS = re.compile(r"https?://[a-z0-9.-]+(?:/|\Z)", re.ASCII)
 _NONSENSE_USD_MICROS = 1_000_000_000  # nothing one search can cost
 
 
@@ -140,8 +142,8 @@ def _sorted_out(person: Person, results: list[Any]) -> tuple[list[dict[str, str]
     about: list[dict[str, str]] = []
     apart: list[dict[str, str]] = []
     for result in (record(said, Result) for said in results):
-        if _web_address(result):
-            (about if _is_about(person, result) else apart).append(_article(person, result))
+        if address := _web_address(result):
+            (about if _is_about(person, result) else apart).append(_article(person, result, address))
     return about, apart
 
 
@@ -181,13 +183,11 @@ def _spellings(words: list[str], name: str) -> Iterator[str]:
 
 
 def _names_employer(said: str, person: Person, result: Result) -> bool:
+    if _has_phrase(said, normal_company(person.company)):
+        return True
     domain = normal_domain(person.domain)
     host = normal_domain(text(result.url))
-    return (
-        _has_phrase(said, normal_company(person.company))
-        or (bool(domain) and (host == domain or host.endswith(f".{domain}")))
-        or _has_phrase(said, fold(domain))
-    )
+    return bool(domain) and (host == domain or host.endswith(f".{domain}") or _has_phrase(said, fold(domain)))
 
 
 def _has_phrase(said: str, phrase: str) -> bool:
@@ -195,10 +195,10 @@ def _has_phrase(said: str, phrase: str) -> bool:
     return bool(phrase) and f" {phrase} " in said
 
 
-def _article(person: Person, result: Result) -> dict[str, str]:
+def _article(person: Person, result: Result, address: str) -> dict[str, str]:
     return {
         "title": text(result.title),
-        "url": _web_address(result),
+        "url": address,
         "published": _day(text(result.published)),
         "highlight": _highlight(person, result),
     }
@@ -218,6 +218,8 @@ def _highlight(person: Person, result: Result) -> str:
 def _web_address(result: Result) -> str:
     """Return the page's address where it is one a person can safely open."""
     address = text(result.url)
+    if _PLAIN_ADDRESS.match(address):  # most; taking addresses apart is slow
+        return address
     try:
         parts = urlsplit(address)
     except ValueError:

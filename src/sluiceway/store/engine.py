@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ class Clock:
         """Return the present moment by the database's clock, aware and in UTC."""
         return _EPOCH + timedelta(milliseconds=self._now_ms())
 
+    def today(self) -> date:
+        """Return the present day, in UTC."""
+        return _day_of(self._now_ms() // 86_400_000)
+
     def stamp(self, *, after_s: float = 0.0) -> str:
         """Return the moment some seconds from now as tables hold it: ISO 8601, UTC, milliseconds, `Z`."""
         second, millisecond = divmod(self._now_ms() + int(after_s * 1000), 1000)
@@ -96,6 +100,11 @@ class Clock:
         with self._engine.connect() as connection:
             moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             return moment.astimezone(UTC)
+
+
+@lru_cache(maxsize=4)
+def _day_of(day: int) -> date:
+    return (_EPOCH + timedelta(days=day)).date()
 
 
 @lru_cache(maxsize=256)
@@ -178,7 +187,13 @@ _SQLITE_ARGS: dict[str, Any] = {"isolation_level": None, "check_same_thread": Fa
 
 
 def _prepare_writer(connection: Any, record: object) -> None:
-    for pragma in (f"busy_timeout = {_BUSY_MS}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in (
+        f"busy_timeout = {_BUSY_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "temp_store = MEMORY",  # every update of many rows lays out its values in a table of its own
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

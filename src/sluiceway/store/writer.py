@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -66,7 +66,7 @@ class Writer(Generic[Op]):
         self._largest = largest
         self._tell = tell
         self._queue: deque[_Queued] = deque()
-        self._wake = asyncio.Event()
+        self._due = asyncio.Event()
         self._closing = False
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sluiceway-commit")
@@ -89,7 +89,7 @@ class Writer(Generic[Op]):
     async def close(self) -> None:
         """Commit what is queued and let go of the store."""
         self._closing = True
-        self._wake.set()
+        self._due.set()
         await self._task
         self._disk.shutdown()
         self._disconnect()
@@ -102,35 +102,28 @@ class Writer(Generic[Op]):
     def _enqueue(self, queued: _Queued) -> None:
         if self._closing:
             raise StoreUnavailable("the writer is closed")
+        if not self._queue:
+            self._loop.call_later(self._interval, self._due.set)
         self._queue.append(queued)
-        self._wake.set()
 
     async def _run(self) -> None:
         while not (self._closing and not self._queue):
-            await self._wake.wait()
-            if not self._closing:
-                await asyncio.sleep(self._interval)
-            self._wake.clear()
+            await self._due.wait()
+            self._due.clear()
             while self._queue:
                 size = min(len(self._queue), self._largest)
                 await self._commit([self._queue.popleft() for _ in range(size)])
 
     async def _commit(self, batch: list[_Queued]) -> None:
         """Make a batch durable and tell who waits; a batch that is refused is tried operation by operation."""
-        ops = [queued.op for queued in batch if queued.op is not None]
         try:
-            results = iter(await self._until_reachable(ops) if ops else ())
+            await self._until_reachable(batch)
         except Exception as error:  # whatever refused the batch, each operation gets its own try
             if len(batch) == 1:
                 self._refuse(batch[0], error)
                 return
             for queued in batch:
                 await self._commit([queued])
-            return
-        for queued in batch:
-            result = next(results) if queued.op is not None else None
-            if queued.done is not None and not queued.done.done():
-                queued.done.set_result(result)
 
     def _refuse(self, queued: _Queued, error: Exception) -> None:
         if queued.done is None:
@@ -138,11 +131,11 @@ class Writer(Generic[Op]):
         elif not queued.done.done():
             queued.done.set_exception(error)
 
-    async def _until_reachable(self, ops: Sequence[Op]) -> Sequence[Any]:
+    async def _until_reachable(self, batch: Sequence[_Queued]) -> None:
         started, tries, said = time.monotonic(), 0, False
         while True:
             try:
-                results = await self._transact(ops)
+                await self._transact(batch)
             except DBAPIError as error:
                 if not is_unreachable(error):
                     raise
@@ -154,20 +147,29 @@ class Writer(Generic[Op]):
             else:
                 if said:
                     self._say("the store can be written again; going on")
-                return results
+                return
 
-    async def _transact(self, ops: Sequence[Op]) -> Sequence[Any]:
+    async def _transact(self, batch: Sequence[_Queued]) -> None:
+        ops = [queued.op for queued in batch if queued.op is not None]
+        if not ops:
+            _tell_who_waits(batch, ())
+            return
         connection = self._connect()
         try:
             transaction = connection.begin()
             results = self._apply(connection, ops)
             crash_point("commit.before")
-            await self._loop.run_in_executor(self._disk, _commit_durably, transaction)
+            await self._loop.run_in_executor(self._disk, self._commit_durably, transaction, batch, results)
         except BaseException:
             self._disconnect()  # which rolls back; the next try starts on a clean connection
             raise
         self.commits += 1
-        return results
+
+    def _commit_durably(self, transaction: RootTransaction, batch: Sequence[_Queued], results: Sequence[Any]) -> None:
+        transaction.commit()
+        crash_point("commit.after")
+        # Told from here, because a busy loop takes two more rounds until this writer's task is awake.
+        self._loop.call_soon_threadsafe(_tell_who_waits, batch, results)
 
     def _say(self, sentence: str) -> None:
         with suppress(Exception):  # whoever listens may be gone, and the work goes on
@@ -185,9 +187,12 @@ class Writer(Generic[Op]):
             self._connection = None
 
 
-def _commit_durably(transaction: RootTransaction) -> None:
-    transaction.commit()
-    crash_point("commit.after")
+def _tell_who_waits(batch: Sequence[_Queued], results: Iterable[Any]) -> None:
+    left = iter(results)
+    for queued in batch:
+        result = next(left) if queued.op is not None else None
+        if queued.done is not None and not queued.done.done():
+            queued.done.set_result(result)
 
 
 def _cause(error: Exception) -> str:
