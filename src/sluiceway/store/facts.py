@@ -57,5 +57,5 @@ class Identity(NamedTuple):
 def identify(connection: Connection) -> Identity:
     """Return the store's identity, giving it one when it has none yet; needs a connection that may write."""
     _NAME_ONCE.run(connection, [(_ID, new_id())])
-    held = dict(connection.execute(select(facts.c.name, facts.c.value)).tuples().all())
+    held = {name: value for name, value in connection.execute(select(facts.c.name, facts.c.value))}  # noqa: C416
     return Identity(held[_ID], held.get(_ANSWERS) == _KINDS[True])
