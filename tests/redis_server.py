@@ -34,6 +34,7 @@ class RedisServer:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.client = redis.Redis(port=self.port, decode_responses=True, socket_timeout=5)
+        self.raw = redis.Redis(port=self.port, socket_timeout=5)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -42,6 +43,7 @@ class RedisServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.client.close()
+        self.raw.close()
         self.kill()
 
     def start(self) -> None:

@@ -8,6 +8,7 @@ Where a Redis is set, what was booked is published there at once.
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - redis-py imports it, and at exit, when counts are booked, it is too late
 import logging
 import os
 import threading
