@@ -154,7 +154,7 @@ def test_an_adoption_that_is_killed_books_once(point: str, desk: Desk, redis_ser
 def test_adopting_needs_a_redis_and_one_that_answers(desk: Desk, redis_server: RedisServer) -> None:
     without = desk.look("usage", "adopt", "--database", desk.url)
     assert (without.code, without.err) == (
-        2, "sluiceway: SLUICEWAY_REDIS_URL is not set, so there are no counters to adopt\n",
+        2, "sluiceway: SLUICEWAY_REDIS_URL is not set, so there are no counters in Redis\n",
     )  # fmt: skip
     redis_server.kill()
     url = redis_server.url.replace("redis://", "redis://:s3cr3t-word@")

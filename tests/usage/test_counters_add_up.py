@@ -56,14 +56,12 @@ class World:
     def late_(self, process: int) -> None:
         """Commands get stuck on their way."""
         totals = live_totals(self.store)
-        pipe = self.client.pipeline(transaction=False)
-        self.processes[process].queue(pipe, totals)
-        self.late[process].append(pipe)
+        self.late[process].append(self.processes[process].call(totals))
 
     def send_late(self, process: int) -> None:
         """They arrive, long after, and nobody reads their replies."""
         while self.late[process]:
-            self.late[process].pop().execute(raise_on_error=False)
+            self.client.eval(*self.late[process].pop())
 
     def empty(self, _: None) -> None:
         self.server.client.flushall()
@@ -81,7 +79,7 @@ class World:
 @pytest.fixture
 def client(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A connection; and whoever publishes looks at Redis each time, though nothing may have changed."""
-    monkeypatch.setattr("sluiceway.usage.on_redis._LATEST_S", -1.0)
+    monkeypatch.setattr("sluiceway.usage.on_redis._LOOK_AT_MARKER_S", -1.0)
     with connect(redis_server.url) as client:
         yield client
 

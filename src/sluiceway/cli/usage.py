@@ -9,7 +9,7 @@ import typer
 
 from sluiceway.cli import app
 from sluiceway.cli.options import AsJson, Database, reading_settings, settings_from
-from sluiceway.errors import BadInput, BadSetting, TryLater
+from sluiceway.errors import BadInput
 
 if TYPE_CHECKING:
     from sluiceway.usage.adopt import Foreign, Found
@@ -76,37 +76,29 @@ def adopt(
     its value becomes billed + tracked + imported. Stop the program that wrote them first; what it adds afterwards is
     overwritten. Counters of more than 90 days ago are left alone.
     """
-    settings = settings_from(database_url=database)
-    if not (url := settings.redis_url.get_secret_value()):
-        raise BadSetting("SLUICEWAY_REDIS_URL is not set, so there are no counters to adopt")
-    from redis.exceptions import RedisError
-
-    from sluiceway.errors import Redactor, describe
     from sluiceway.store.engine import open_store
     from sluiceway.store.facts import identify
     from sluiceway.usage.adopt import adopt as take_over
     from sluiceway.usage.adopt import find_foreign
-    from sluiceway.usage.on_redis import Published, connect, publish
+    from sluiceway.usage.on_redis import Published, connected, publish
 
-    store, client = open_store(settings.database_url), connect(url, patience_s=10.0)
+    settings = settings_from(database_url=database)
+    store = open_store(settings.database_url)
     try:
-        with store.writing.begin() as connection:
-            identity = identify(connection)
-        found = find_foreign(store, identity, client, settings.usage_key_prefix)
-        if not as_json:
-            _show_foreign(found)
-        adopted: list[Foreign] = []
-        if found.foreign and not dry_run and (yes or _agreed()):
-            adopted = take_over(store, identity, client, found.foreign)
-            published = Published(identity, settings.usage_key_prefix)
-            publish(store, published, client)
-            for sentence in published.news():
-                typer.echo(sentence, err=True)
-    except RedisError as error:
-        said = describe(error, Redactor(settings.secrets()))
-        raise TryLater(f"Redis does not answer ({said}); give the command again, nothing is booked twice") from error
+        with connected(settings) as client:
+            with store.writing.begin() as connection:
+                identity = identify(connection)
+            found = find_foreign(store, identity, client, settings.usage_key_prefix)
+            if not as_json:
+                _show_foreign(found)
+            adopted: list[Foreign] = []
+            if found.foreign and not dry_run and (yes or _agreed()):
+                adopted = take_over(store, identity, client, found.foreign)
+                published = Published(identity, settings.usage_key_prefix)
+                publish(store, published, client)
+                for sentence in published.news():
+                    typer.echo(sentence, err=True)
     finally:
-        client.close()
         store.close()
     if as_json:
         _print_foreign(found, adopted)

@@ -2,11 +2,11 @@
 
 Beside every counter, in the same cluster slot, stands its version key: which store wrote it, that total's version, and
 the value written. One script reads both and writes both, with their expiry; it refuses a version older than the one
-there, and whatever another program wrote. So a publication may be repeated, may overtake another process's, or may
-get lost, and the counters still end up equal to the store's totals.
+there, and leaves alone whatever another program wrote. So a publication may be repeated, may overtake another
+process's, or may get lost, and the counters still end up equal to the store's totals.
 
-A marker key of this process's own is changed last in every publication. If it does not hold what this process wrote
-there, Redis has come back empty or from an old snapshot, and every live counter is published again.
+A marker key of this process's own changes with every publication. If it does not hold what this process wrote there,
+Redis has come back empty or from an old snapshot, and every live counter is published again.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sluiceway.errors import Redactor, describe
+from sluiceway.errors import BadSetting, Redactor, TryLater, describe
 from sluiceway.identifier import new_id
+from sluiceway.settings import Settings
 from sluiceway.store.engine import Store
 from sluiceway.store.facts import Identity
 from sluiceway.usage.counter import DailyTotal, daily_totals_since
@@ -33,11 +34,15 @@ if TYPE_CHECKING:
 KEPT_DAYS = 90
 """Days a counter stays in Redis after the end of its day; older ones are in the store alone."""
 
-_SOONEST_S, _LATEST_S = 1.0, 5.0
-"""A change is published within the first; while changes keep coming, the distance grows to the second."""
+_QUIET_S, _BUSY_S = 1.0, 10.0
+"""A change after a quiet time is published within the first; while changes keep coming, one publication takes in
+those of the second."""
+
+_LOOK_AT_MARKER_S = 5.0
+"""How long Redis may have lost everything while nothing changes, before it is noticed."""
 
 _RETRY_S = (0.5, 1.0, 2.0, 4.0)
-_ANSWER_S = 1.0
+_ANSWER_S, _PATIENCE_S = 1.0, 10.0
 _ROUND_TRIP_S = 2.0
 _LAST_TRY_S = 2.0
 _MARKER_LIVES_S = 3600
@@ -45,38 +50,56 @@ _LOOK_AT_ALL_S = 3600.0
 _ROUNDS = 3
 _AT_ONCE = 100
 
-# KEYS: calls, milli-credits, micro-dollars, version. ARGV: store, kind, version, the three values, expiry, and the
-# version key's content that may be overruled ('' for none). MGET reads a key of another type as nothing; NX finds it.
+# KEYS: the marker; then of each counter calls, milli-credits, micro-dollars, version. ARGV: store, kind, marker, its
+# seconds; then of each counter version, calls, milli-credits, micro-dollars, expiry, and what its version key may hold
+# and be overruled all the same ('' for nothing). Returns the marker that was found, then two words per counter.
+# MGET reads a key of another type as nothing; NX finds out.
 _PUBLISH = """
-local held = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-local written = false
-if held[4] then
-  local store, kind, version, calls = string.match(held[4], '^(%S+) (%S+) (%S+) (%S+)$')
-  if store == ARGV[1] then
-    if version == 'adopting' then return {'foreign', ''} end
-    if tonumber(version) > tonumber(ARGV[3]) and held[4] ~= ARGV[8] then return {'older', held[4]} end
-    written = calls
-  elseif kind ~= 'sandbox' or ARGV[2] == 'sandbox' then
-    return {'foreign', ''}
-  end
-elseif held[1] then
-  local now, left = redis.call('TIME'), redis.call('PTTL', KEYS[1])
-  local off = tonumber(now[1]) + tonumber(now[2]) / 1e6 + left / 1e3 - tonumber(ARGV[7])
-  if held[1] ~= ARGV[4] or math.abs(off) > 0.5 then return {'foreign', ''} end
+local held = redis.call('MGET', unpack(KEYS))
+
+local function put(place, value, expiry) redis.call('SET', KEYS[place], value, 'EXAT', expiry) end
+
+local function expires_like_ours(key, expiry)
+  local now, left = redis.call('TIME'), redis.call('PTTL', key)
+  return math.abs(tonumber(now[1]) + tonumber(now[2]) / 1e6 + left / 1e3 - tonumber(expiry)) < 0.5
 end
-if not held[1] and not redis.call('SET', KEYS[1], ARGV[4], 'NX', 'EXAT', ARGV[7]) then return {'foreign', ''} end
-local stranger = ''
-if held[1] and written and held[1] ~= written then stranger = held[1] end
-if held[1] and held[1] ~= ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'EXAT', ARGV[7]) end
-for place = 2, 3 do
-  local value = ARGV[place + 3]
-  if value ~= held[place] and (held[place] or value ~= '0') then
-    redis.call('SET', KEYS[place], value, 'EXAT', ARGV[7])
+
+local function publish(k, a)
+  local version, calls, expiry, written = ARGV[a], ARGV[a + 1], ARGV[a + 4], nil
+  if held[k + 3] then
+    local store, kind, their_version, their_calls = string.match(held[k + 3], '^(%S+) (%S+) (%S+) (%S+)$')
+    if store == ARGV[1] then
+      if their_version == 'adopting' then return 'foreign', '' end
+      if tonumber(their_version) > tonumber(version) and held[k + 3] ~= ARGV[a + 5] then
+        return 'older', held[k + 3]
+      end
+      written = their_calls
+    elseif kind ~= 'sandbox' or ARGV[2] == 'sandbox' then
+      return 'foreign', ''
+    end
+  elseif held[k] and not (held[k] == calls and expires_like_ours(KEYS[k], expiry)) then
+    return 'foreign', ''
   end
+  if not held[k] then
+    if not redis.call('SET', KEYS[k], calls, 'NX', 'EXAT', expiry) then return 'foreign', '' end
+  elseif held[k] ~= calls then
+    put(k, calls, expiry)
+  end
+  for n = 1, 2 do
+    local value = ARGV[a + 1 + n]
+    if value ~= held[k + n] and (held[k + n] or value ~= '0') then put(k + n, value, expiry) end
+  end
+  local stamp = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. version .. ' ' .. calls
+  if stamp ~= held[k + 3] then put(k + 3, stamp, expiry) end
+  return 'done', held[k] and written and held[k] ~= written and held[k] or ''
 end
-local stamp = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
-if stamp ~= held[4] then redis.call('SET', KEYS[4], stamp, 'EXAT', ARGV[7]) end
-return {'done', stranger}
+
+local said = {held[1] or ''}
+for n = 0, (#KEYS - 1) / 4 - 1 do
+  said[2 * n + 2], said[2 * n + 3] = publish(4 * n + 2, 6 * n + 5)
+end
+redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
+return said
 """
 
 
@@ -127,6 +150,26 @@ def connect_async(url: str) -> AsyncRedis:
     return client
 
 
+@contextmanager
+def connected(settings: Settings) -> Iterator[Redis]:
+    """Yield a client for a command that somebody waits for.
+
+    Raises `BadSetting` where no Redis is set, and `TryLater` when it does not answer.
+    """
+    if not (url := settings.redis_url.get_secret_value()):
+        raise BadSetting("SLUICEWAY_REDIS_URL is not set, so there are no counters in Redis")
+    from redis.exceptions import RedisError
+
+    client = connect(url, patience_s=_PATIENCE_S)
+    try:
+        yield client
+    except RedisError as error:
+        said = describe(error, Redactor(settings.secrets()))
+        raise TryLater(f"Redis does not answer ({said}); give the command again, nothing is counted twice") from error
+    finally:
+        client.close()
+
+
 def _options(patience_s: float) -> dict[str, Any]:
     # By itself redis-py sends a command up to four times, which a publication would bear, since it is written whole.
     # But it waits seconds between, and the publisher would rather look at the store again before it repeats itself.
@@ -146,7 +189,7 @@ class Published:
         self.identity = identity
         self.prefix = prefix
         self._marker_key = f"{prefix}sluiceway:publisher:{new_id()}"
-        self._marker: str | None = None
+        self._marker = ""
         self._next_marker = 0
         self._versions: dict[str, int] = {}
         self._ahead: dict[str, str] = {}
@@ -165,35 +208,36 @@ class Published:
             self._versions.clear()
             self._looked_at_all = now
         due = [total for total in totals if self._versions.get(total.name) != total.version]
-        if due or now - self._heard_at > _LATEST_S:
+        if due or now - self._heard_at > _LOOK_AT_MARKER_S:
             yield from (due[start : start + _AT_ONCE] for start in range(0, max(1, len(due)), _AT_ONCE))
 
-    def queue(self, pipe: Any, totals: Sequence[DailyTotal]) -> None:
-        """Put the commands of one round trip into a pipeline.
+    def call(self, totals: Sequence[DailyTotal]) -> tuple[Any, ...]:
+        """Return what to give to `eval` for one round trip.
 
-        The script travels each time: a server that was restarted knows none, and it is short. The marker comes last,
-        so that no snapshot has it without the counters before it.
+        The script travels each time: a server that was restarted knows none, and it is short.
         """
-        for total in totals:
-            pipe.eval(_PUBLISH, 4, *keys_of(self.prefix + total.name), *self._arguments(total))
         self._next_marker += 1
-        pipe.set(self._marker_key, str(self._next_marker), ex=_MARKER_LIVES_S, get=True)
+        keys = [self._marker_key]
+        kind = "sandbox" if self.identity.sandbox else "real"
+        arguments = [self.identity.id, kind, self._next_marker, _MARKER_LIVES_S]
+        for total in totals:
+            keys += keys_of(self.prefix + total.name)
+            arguments += self._arguments(total)
+        return (_PUBLISH, len(keys), *keys, *arguments)
 
-    def digest(self, totals: Sequence[DailyTotal], replies: Sequence[Any]) -> bool:
-        """Take in a round trip's replies; returns whether Redis has these totals and everything before them.
-
-        Raises the first error among the replies, after taking in the others.
-        """
-        refused = [
+    def digest(self, totals: Sequence[DailyTotal], reply: Sequence[str]) -> bool:
+        """Take in a round trip's reply; returns whether Redis has these totals and everything published before."""
+        marker, *said = reply
+        kept = marker == self._marker
+        if not kept:
+            self._versions.clear()
+        self._marker, self._heard_at = str(self._next_marker), time.monotonic()
+        foreign = [
             total
-            for total, reply in zip(totals, replies, strict=False)
-            if not isinstance(reply, Exception) and not self._take(total, *reply)
+            for total, verdict, detail in zip(totals, said[::2], said[1::2], strict=True)
+            if not self._take(total, verdict, detail)
         ]
-        self._note_foreign(refused)
-        kept = self._take_marker(replies[-1])
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
+        self._note_foreign(foreign)
         return kept and not any(total.name in self._ahead for total in totals)
 
     def news(self) -> list[str]:
@@ -202,7 +246,7 @@ class Published:
         self._said |= fresh.keys()
         return list(fresh.values())
 
-    def _arguments(self, total: DailyTotal) -> tuple[object, ...]:
+    def _arguments(self, total: DailyTotal) -> tuple[Any, ...]:
         overruled = self._ahead.get(total.name, "")
         if overruled and int(overruled.split()[2]) > total.version:
             # What is there was once read from this store, and the store was read again since: it has gone back.
@@ -212,9 +256,8 @@ class Published:
             )
         else:
             overruled = ""
-        kind = "sandbox" if self.identity.sandbox else "real"
         values = (total.calls, total.milli_credits, total.usd_micros)
-        return (self.identity.id, kind, total.version, *values, expires_at(total.day), overruled)
+        return (total.version, *values, expires_at(total.day), overruled)
 
     def _take(self, total: DailyTotal, said: str, detail: str) -> bool:
         """Take in one counter's reply; returns whether the key is ours."""
@@ -229,16 +272,6 @@ class Published:
                 f"{total.calls} again. Stop the other program, or keep the two apart with SLUICEWAY_USAGE_KEY_PREFIX"
             )
         return said == "done"
-
-    def _take_marker(self, found: Any) -> bool:
-        """Take in what the marker was; returns whether it was what this process wrote last."""
-        if isinstance(found, Exception):
-            raise found
-        kept = bool(found == self._marker)
-        self._marker, self._heard_at = str(self._next_marker), time.monotonic()
-        if not kept:
-            self._versions.clear()
-        return kept
 
     def _note_foreign(self, foreign: Sequence[DailyTotal]) -> None:
         if not foreign:
@@ -261,9 +294,7 @@ def publish(store: Store, published: Published, client: Redis) -> bool:
     for _ in range(_ROUNDS):
         complete = True
         for totals in published.rounds(live_totals(store)):
-            pipe = client.pipeline(transaction=False)
-            published.queue(pipe, totals)
-            complete &= published.digest(totals, pipe.execute(raise_on_error=False))
+            complete &= published.digest(totals, client.eval(*published.call(totals)))
         if complete:
             return True
     return False
@@ -318,7 +349,6 @@ class Publisher:
                 await self._client.aclose()
 
     async def _run(self) -> None:
-        wait = _SOONEST_S
         while True:
             try:
                 look = await self._publish()
@@ -326,8 +356,7 @@ class Publisher:
                 wait = self._failed(error)
             else:
                 self._succeeded(look)
-                busy = look.moved and look.complete and not self._failures
-                wait = min(2 * wait, _LATEST_S) if busy else _SOONEST_S
+                wait = _BUSY_S if look.moved and look.complete else _QUIET_S
             await asyncio.sleep(wait)
 
     async def _publish(self) -> Look:
@@ -341,9 +370,8 @@ class Publisher:
         return Look(moved, complete)
 
     async def _round_trip(self, totals: Sequence[DailyTotal]) -> bool:
-        async with asyncio.timeout(_ROUND_TRIP_S), self._client.pipeline(transaction=False) as pipe:
-            self._published.queue(pipe, totals)
-            return self._published.digest(totals, await pipe.execute(raise_on_error=False))
+        async with asyncio.timeout(_ROUND_TRIP_S):
+            return self._published.digest(totals, await self._client.eval(*self._published.call(totals)))
 
     def _failed(self, error: Exception) -> float:
         if not self._failures:
