@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluiceway.cli.usage import adopt, resolve
+from sluiceway.cli.usage import adopt, forecast, resolve
 from sluiceway.cli.usage.group import usage_group
 
-__all__ = ["adopt", "resolve", "usage_group"]
+__all__ = ["adopt", "forecast", "resolve", "usage_group"]
