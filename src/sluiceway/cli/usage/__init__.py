@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluiceway.cli.usage import adopt, forecast, reconcile, resolve
+from sluiceway.cli.usage import adopt, explain, forecast, reconcile, resolve
 from sluiceway.cli.usage.group import usage_group
 
-__all__ = ["adopt", "forecast", "reconcile", "resolve", "usage_group"]
+__all__ = ["adopt", "explain", "forecast", "reconcile", "resolve", "usage_group"]
