@@ -172,7 +172,7 @@ def summed(*spends: dict[str, Spend]) -> Counter[str]:
     return whole
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(COMMITS, REPLAYS, st.sets(st.sampled_from(DAYS)))
 def test_whatever_it_is_told_apart_by_and_cut_into_spend_sums_to_the_same(
     ledger: Store, commits: list[list[Op]], replays: list[int], cuts: set[str]

@@ -100,7 +100,7 @@ WRONG_ROLLUP = st.tuples(st.just(usage_hours), st.sampled_from(SUMS))
 WRONG_TOTAL = st.tuples(st.just(daily_totals), st.sampled_from(TOTALS))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(WRONG_ROLLUP | WRONG_TOTAL, st.integers(0, 50), st.sampled_from([1, -1]))
 def test_a_figure_that_is_off_by_one_is_found_and_mended(
     ledger: Store, wrong: tuple[Any, str], place: int, by: int
@@ -128,7 +128,7 @@ def test_a_figure_that_is_off_by_one_is_found_and_mended(
         connection.rollback()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 50), st.sampled_from([1, -1, None]))
 def test_a_counter_that_is_off_by_one_or_gone_is_found_and_will_be_published_again(
     ledger: Store, place: int, by: int | None

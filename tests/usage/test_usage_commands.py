@@ -25,6 +25,7 @@ from sluiceway.store.schema import attempts, corrections, daily_totals, usage_ho
 from sluiceway.usage.counter import usage_key
 from sluiceway.usage.ledger import Begin
 from sluiceway.usage.on_redis import Published, connect, publish
+from sluiceway.usage.provider_meter import MeterRow, keep
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota
 
 DAY = today()
@@ -172,6 +173,18 @@ def test_agreement_exits_with_nothing_and_drift_with_one_until_it_is_mended(stor
     again = usage("reconcile", "--fix", "--json").json
     assert (again["drift"], again["changes"]) == (False, [])
     assert again["lines"][0]["ledger"] == again["lines"][0]["rollup"] == again["lines"][0]["total"] == 1
+
+
+def test_use_outside_is_shown_and_fails_only_the_strict(store: Store, usage: Usage) -> None:
+    asked(store, begun_at=f"{DAY}T00:00:30.000Z")
+    for hour, used in (("01", 0), ("02", 3000)):
+        at = f"{DAY}T{hour}:00:00.000Z"
+        with store.writing.begin() as connection:
+            keep(connection, [MeterRow("apollo", "platform", "lead credits", "credits", "call", at, at, used=used)])
+    said = usage("reconcile")
+    assert said.code == 0
+    assert "3 credits (3 outside); 1 at" in said.out
+    assert usage("reconcile", "--strict").code == 1
 
 
 def test_an_empty_store_agrees_with_itself(usage: Usage) -> None:

@@ -176,6 +176,8 @@ def _meters(line: Line) -> str:
     for metered in line.meters:
         off = f" ({amount_text(metered.outside, metered.unit)} outside)" if metered.outside else ""
         said.append(f"{amount_text(metered.theirs, metered.unit)} {metered.unit}{off}")
+    if said and line.near_midnight:
+        said.append(f"{line.near_midnight:,} at midnight")
     return "; ".join(said)
 
 
