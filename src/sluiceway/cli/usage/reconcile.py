@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,14 +12,12 @@ from sluiceway.cli.options import AsJson, Database, reading_settings
 from sluiceway.cli.usage.group import usage_group
 
 if TYPE_CHECKING:
-    from redis import Redis
-
     from sluiceway.store.engine import Store
     from sluiceway.usage.reconcile import Change, Drift, Line, Reconciliation
 
 _LINES_SHOWN = 15
-_PUBLISHED_WITHIN_S, _LOOK_AGAIN_S = 6.0, 0.5
-"""While calls keep coming, counters follow the store within five seconds; one that differs for longer is wrong."""
+_PUBLISHED_WITHIN_S, _LOOK_AGAIN_S = 12.0, 0.5
+"""While calls keep coming, counters follow the store within ten seconds; one that differs for longer is wrong."""
 
 
 @usage_group.command("reconcile")
@@ -69,33 +67,25 @@ def reconcile(
 
 
 class _Kept(NamedTuple):
-    """Where figures are kept: the store, and Redis where one is set."""
+    """Where figures are kept: the store, and a client of Redis, `None` where none is set."""
 
     store: Store
-    client: Redis | None
+    client: Any
     prefix: str
 
 
 @contextmanager
 def _kept(database: str | None) -> Iterator[_Kept]:
-    from redis.exceptions import RedisError
-
-    from sluiceway.errors import TryLater
     from sluiceway.store.engine import open_store
-    from sluiceway.usage.on_redis import connect
+    from sluiceway.usage.on_redis import connected
 
     settings = reading_settings(database)
-    url = settings.redis_url.get_secret_value()
-    store, client = open_store(settings.database_url), connect(url) if url else None
+    store = open_store(settings.database_url)
     try:
-        yield _Kept(store, client, settings.usage_key_prefix)
-    except RedisError as error:
-        said = type(error).__name__  # its words may hold the address, and with it a password
-        raise TryLater(f"Redis does not answer ({said}), so its counters are not known to agree") from error
+        with connected(settings) if settings.redis_url.get_secret_value() else nullcontext() as client:
+            yield _Kept(store, client, settings.usage_key_prefix)
     finally:
         store.close()
-        if client is not None:
-            client.close()
 
 
 def _look(kept: _Kept, since: str) -> Reconciliation:
