@@ -15,7 +15,8 @@ import pytest
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.store.engine import Store, open_store
 
-pytest.register_assert_rewrite("builders")
+pytest.register_assert_rewrite("builders", "redis_server")
+pytest_plugins = ["redis_server"]
 
 _SET_FROM_OUTSIDE = ("SLUICEWAY_", "APOLLO_", "CONTACTOUT_", "EXA_", "ANTHROPIC_", "SEC_EDGAR_")
 

@@ -110,6 +110,11 @@ def test_the_one_door_has_the_http_client() -> None:
     assert "aiohttp" in outsiders_imported(THE_ONE_DOOR)
 
 
+def test_only_the_counters_talk_to_redis() -> None:
+    speakers = [path for path in MODULES if "redis" in outsiders_imported(path)]
+    assert {room_of(path) for path in speakers} == {"usage"}
+
+
 def test_words_sources_files_and_commands_know_nothing_of_the_database() -> None:
     ignorant = [path for path in MODULES if room_of(path) in WORDS | FILES | {"sources", "sandbox", "cli", "app"}]
     assert with_something({shown(path): outsiders_imported(path) & DATABASES for path in ignorant}) == {}

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = {"aiohttp", "sqlalchemy", "alembic", "lxml", "cleanco", "nicknames", "anyascii"}
+HEAVY = {"aiohttp", "sqlalchemy", "alembic", "lxml", "cleanco", "nicknames", "anyascii", "redis"}
 
 HELP = """
 import contextlib, io, json, sys

@@ -22,10 +22,11 @@ from sluiceway.settings import Settings
 from sluiceway.sources import Source, choose
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Store, open_store
-from sluiceway.store.facts import keep_apart
+from sluiceway.store.facts import identify, keep_apart
 from sluiceway.store.writer import Writer
 from sluiceway.usage.admission import Limits, implied_by_pace, prepare
 from sluiceway.usage.ledger import Op, Task, apply
+from sluiceway.usage.on_redis import Publisher
 from sluiceway.usage.pace import Pace
 from sluiceway.usage.quota import read_quotas_file
 
@@ -134,12 +135,14 @@ async def opened(
                 interval=settings.commit_interval_ms / 1000,
                 tell=tell,
             )
+            publisher: Publisher | None = None
             try:
                 await writer.put(Task(lambda connection: keep_apart(connection, sandbox=bool(target.sandbox_url))))
                 await writer.put(Task(lambda connection: prepare(connection, quotas, store.clock.now())))
                 await register(worker, store, writer)
                 recovered = await recover(store, writer)
                 await forget_dead_workers(store, writer)
+                publisher = await publishing(settings, store, writer, tell)
                 credentials = {source.provider: source.credential for source in sources.values()}
                 async with Door() as door, Controls(store, writer, gate, credentials):
                     collect_garbage_rarely()
@@ -157,9 +160,29 @@ async def opened(
                         recovered=recovered,
                     )
             finally:
-                await writer.close()
+                try:
+                    await writer.close()
+                finally:
+                    if publisher:
+                        await publisher.close()
     finally:
         store.close()
+
+
+async def publishing(
+    settings: Settings, store: Store, writer: Writer[Op], tell: Callable[[str], None]
+) -> Publisher | None:
+    """Start publishing the counters, where a Redis is set."""
+    if not (url := settings.redis_url.get_secret_value()):
+        return None
+    return Publisher(
+        store=store,
+        identity=await writer.put(Task(identify)),
+        url=url,
+        prefix=settings.usage_key_prefix,
+        tell=tell,
+        redact=Redactor(settings.secrets()),
+    )
 
 
 def build_sources(

@@ -30,6 +30,11 @@ POINTS: Final = (
     "output.writing",  # the enriched file is half written
 )
 
+POINTS_ELSEWHERE: Final = (
+    "adopt.taken",  # counts another program wrote are taken over in Redis, and not booked
+    "adopt.booked",  # they are booked, and Redis does not know
+)
+
 _armed: tuple[str, int] | None = None
 _passed = 0
 
@@ -42,8 +47,9 @@ def arm(setting: str | None) -> None:
         _armed = None
         return
     name, _, times = setting.partition(":")
-    if name not in POINTS or not (times or "1").isdecimal():
-        raise BadSetting(f"SLUICEWAY_CRASH_AT={setting!r}: expected name:n with name one of {', '.join(POINTS)}")
+    known = (*POINTS, *POINTS_ELSEWHERE)
+    if name not in known or not (times or "1").isdecimal():
+        raise BadSetting(f"SLUICEWAY_CRASH_AT={setting!r}: expected name:n with name one of {', '.join(known)}")
     _armed = (name, int(times or "1"))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, case, delete, func, insert, select
+from sqlalchemy import Connection, case, delete, func, insert, literal_column, select
 
 from sluiceway.outcome import ChargeKind
 from sluiceway.store.bulk import Upsert
@@ -87,7 +87,7 @@ def rebuild(connection: Connection, days: Iterable[str]) -> None:
 def folded(day: str | None = None) -> Any:
     """Return the query that folds finished attempts (of one day) the way `HoursFold` does."""
     a = attempts.c
-    tenant = func.coalesce(a.tenant_id, "")
+    tenant = func.coalesce(a.tenant_id, literal_column("''"))  # PostgreSQL would not group by a parameter
     kinds = [func.sum(case((a.charge == kind, 1), else_=0)).label(kind) for kind in ChargeKind]
     unpriced = case(((a.charge == ChargeKind.BILLED) & a.usd_micros.is_(None), 1), else_=0)
     amounts = [

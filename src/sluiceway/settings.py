@@ -6,8 +6,9 @@ import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sluiceway.errors import BadSetting
@@ -70,6 +71,15 @@ class Settings(BaseSettings):
     claude_model: str = Field("claude-haiku-5-5", description="The model that writes summaries.")
     commit_interval_ms: float = Field(3.0, ge=0, le=1000, description="How long a commit waits for company.")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _of_a_redis(cls, url: SecretStr) -> SecretStr:
+        if said := url.get_secret_value():
+            parts = urlsplit(said)
+            if parts.scheme not in ("redis", "rediss", "unix") or not _has_a_port_or_none(said):
+                raise ValueError("is not a URL such as redis://localhost:6379")
+        return url
+
     @property
     def chose_store(self) -> bool:
         """Whether a store was set, rather than left to the default."""
@@ -84,7 +94,21 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """Return every secret we hold, for redaction."""
-        return [value.get_secret_value() for value in self.model_dump().values() if isinstance(value, SecretStr)]
+        held = [value.get_secret_value() for value in self.model_dump().values() if isinstance(value, SecretStr)]
+        return held + _passwords_in(self.redis_url.get_secret_value())
+
+
+def _has_a_port_or_none(url: str) -> bool:
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it is what finds out
+    except ValueError:
+        return False
+    return True
+
+
+def _passwords_in(url: str) -> list[str]:
+    password = urlsplit(url).password
+    return [password, unquote(password)] if password else []
 
 
 def _from_env_file(variable: str) -> str:

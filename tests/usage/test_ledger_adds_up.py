@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,7 @@ from sluiceway.store.engine import Store, open_store
 from sluiceway.store.schema import attempts, daily_totals, external_usage, usage_hours
 from sluiceway.usage.counter import PLATFORM, daily_totals_since, usage_key
 from sluiceway.usage.ledger import Begin, Op, apply
-from sluiceway.usage.spend import spend_by_provider
+from sluiceway.usage.spend import By, Spend, spend_by, spend_by_provider
 
 DAYS = ("2026-02-28", DAY, "2026-12-31", "2027-01-01")
 PROVIDERS = ("apollo", "claude")
@@ -43,6 +44,8 @@ ASKED = [
         source=PROVIDERS[number % 2],
         tenant_id=(None, "acme", "default")[number % 3],
         credential_id=PLATFORM if number % 4 else "a-tenants-own",
+        batch_id=(None, "b1", "b2")[number % 3],
+        trigger=("file", "retry")[number % 2],
     )
     for number in range(9)
 ]
@@ -57,6 +60,7 @@ BOOKINGS = st.builds(
     provider=st.sampled_from(PROVIDERS),
     day=st.sampled_from(DAYS),
     kind=st.sampled_from(["tracked", "imported"]),
+    tenant_id=st.sampled_from([None, "acme"]),
 )
 COMMITS = st.lists(st.lists(BEGINS | ENDS | ENDS | BOOKINGS, max_size=8), max_size=8)
 REPLAYS = st.lists(st.integers(0, 20), max_size=4)
@@ -158,3 +162,34 @@ def test_what_is_shown_as_spent_is_what_the_rollup_and_the_totals_hold(
             assert spend.imported == sum(total.imported for total in totals)
             assert all(total.calls == total.billed + total.tracked + total.imported for total in totals)
         connection.rollback()
+
+
+def summed(*spends: dict[str, Spend]) -> Counter[str]:
+    """All rows of some spends together."""
+    whole: Counter[str] = Counter()
+    for spend in (spend for of in spends for spend in of.values()):
+        whole.update({name: getattr(spend, name) for name in Spend.__struct_fields__})
+    return whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(COMMITS, REPLAYS, st.sets(st.sampled_from(DAYS)))
+def test_whatever_it_is_told_apart_by_and_cut_into_spend_sums_to_the_same(
+    ledger: Store, commits: list[list[Op]], replays: list[int], cuts: set[str]
+) -> None:
+    starts = ["", *sorted(cuts)]
+    with ledger.writing.connect() as connection:
+        written(connection, commits, replays)
+        whole = summed(spend_by_provider(connection))
+        assert whole["attempts"] == len(all_rows(connection, select(attempts)))
+        assert whole["attempts"] == sum(whole[of] for of in ("billed", "free", "unknown", "not_sent", "open"))
+        for by in By:
+            parts = [spend_by(connection, by, since_day=start, until_day=day_before(until)) for start, until in
+                     pairwise([*starts, "9999-12-31"])]  # fmt: skip
+            assert summed(*parts) == whole
+            assert summed(spend_by(connection, by)) == whole
+        connection.rollback()
+
+
+def day_before(day: str) -> str:
+    return (date.fromisoformat(day) - timedelta(days=1)).isoformat()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from builders import locked, lost_commit_replies, row, rows, today
+from builders import a_booking, locked, lost_commit_replies, row, rows, today, write
+from redis_server import RedisServer
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import daily_totals, external_usage
 from sluiceway.usage.track import Tracker
@@ -197,3 +199,104 @@ sys.exit(0)
 """
     in_a_process_of_its_own(code, store_url)
     assert calls(store) == {"apollo": 113}
+
+
+@pytest.mark.parametrize("given", [7, "", b"an id", [], {}])
+def test_an_id_that_is_none_is_said_and_the_call_ignored(
+    tracker: Tracker, store: Store, caplog: pytest.LogCaptureFixture, given: Any
+) -> None:
+    tracker.track("apollo", id=given)
+    assert tracker.flush() is True
+    assert "track_api_usage ignored" in caplog.text
+    assert rows(store, external_usage) == []
+
+
+def test_a_call_reported_twice_under_one_id_counts_once(store: Store, tracker: Tracker) -> None:
+    for _ in range(2):
+        tracker.track("apollo", 3, id="order-17")
+        tracker.track("apollo", 3, id="order-17")
+        tracker.track("apollo", id="order-18")
+        tracker.track("apollo")
+        assert tracker.flush() is True
+    another = Tracker(store.url)
+    another.track("apollo", 3, id="order-17")
+    another.close()
+    assert calls(store) == {"apollo": 3 + 1 + 2}
+    assert {"order-17", "order-18"} <= {each["id"] for each in rows(store, external_usage)}
+
+
+def test_tracked_calls_reach_redis_within_a_second(
+    store: Store, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICEWAY_REDIS_URL", redis_server.url)
+    monkeypatch.setenv("SLUICEWAY_USAGE_KEY_PREFIX", "acme:")
+    tracker = Tracker(store.url)
+    tracker.track("apollo", 4)
+    give_up = time.monotonic() + 10
+    while not redis_server.counters("acme:"):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    assert redis_server.counters("acme:") == {f"acme:api_usage:apollo:{today()}": 4}
+    redis_server.restart_empty()
+    tracker.track("exa", 1)
+    tracker.close()
+    assert redis_server.counters("acme:") == {
+        f"acme:api_usage:{provider}:{today()}": calls for provider, calls in (("apollo", 4), ("exa", 1))
+    }
+    assert redis_server.without_expiry() == []
+
+
+def test_what_was_tracked_reaches_redis_at_exit(store: Store, redis_server: RedisServer) -> None:
+    code = f"""
+import os
+os.environ["SLUICEWAY_REDIS_URL"] = {redis_server.url!r}
+from sluiceway import track_api_usage
+track_api_usage("apollo", 5)
+"""
+    assert in_a_process_of_its_own(code, store.url) == ""
+    assert redis_server.counters() == {f"api_usage:apollo:{today()}": 5}
+
+
+@pytest.mark.parametrize("trouble", ["kill", "stop"])
+def test_a_redis_that_is_gone_costs_tracking_nothing_and_gets_everything_later(
+    trouble: str,
+    store: Store,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("SLUICEWAY_REDIS_URL", redis_server.url)
+    monkeypatch.setattr("sluiceway.usage.track._REDIS_AGAIN_S", 0.0)
+    tracker = Tracker(store.url)
+    tracker.track("apollo")
+    assert tracker.flush() is True
+    getattr(redis_server, trouble)()
+    for _ in range(3):
+        tracker.track("apollo")
+        began = time.monotonic()
+        assert tracker.flush() is True
+        assert time.monotonic() - began < 1.0
+    assert calls(store) == {"apollo": 4}
+    redis_server.start() if trouble == "kill" else redis_server.go_on()
+    tracker.flush()
+    tracker.close()
+    assert redis_server.counters() == {f"api_usage:apollo:{today()}": 4}
+    assert caplog.text.count("counters in Redis lag behind") == 1
+    assert caplog.text.count("counters in Redis have caught up") == 1
+
+
+def test_tracked_and_imported_calls_survive_an_emptied_redis(
+    store: Store, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICEWAY_REDIS_URL", redis_server.url)
+    tracker = Tracker(store.url)
+    write(store, a_booking(30, kind="imported", day=today()))
+    tracker.track("apollo", 5)
+    tracker.flush()
+    before, shown = rows(store, daily_totals), redis_server.counters()
+    redis_server.client.flushall()
+    tracker.track("exa")
+    tracker.close()
+    assert [total for total in rows(store, daily_totals) if total["provider"] == "apollo"] == before
+    assert (before[0]["tracked"], before[0]["imported"]) == (5, 30)
+    assert redis_server.counters().items() >= shown.items()

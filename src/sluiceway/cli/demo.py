@@ -82,7 +82,8 @@ async def _run(source: Path, into: Path, sandbox: SandboxProcess, screen: Consol
 def _settings(into: Path) -> Any:
     from sluiceway.cli.options import settings_from
 
-    return settings_from(database_url=f"sqlite:///{(into / _STORE).as_posix()}", concurrency=100)
+    # No Redis: readers of the public counters must not meet an invented world there.
+    return settings_from(database_url=f"sqlite:///{(into / _STORE).as_posix()}", concurrency=100, redis_url="")
 
 
 def _sayer(screen: Console) -> Any:

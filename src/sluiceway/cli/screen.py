@@ -52,6 +52,17 @@ def dollars_text(usd_micros: int | None) -> str:
     return f"${dollars:,.2f}" if dollars >= 1 or usd_micros == 0 else f"${dollars:,.4f}"
 
 
+def amount_text(amount: int, unit: str) -> str:
+    """Show an amount of a unit: `requests`, `credits` (from milli-credits) or `usd` (from micro-dollars)."""
+    match unit:
+        case "credits":
+            return credits_text(amount)
+        case "usd":
+            return dollars_text(amount)
+        case _:
+            return f"{amount:,}"
+
+
 def percent_text(rate: float | None) -> str:
     """Show a rate; nothing where there was nothing to divide."""
     return "" if rate is None else f"{rate:.1%}"
@@ -74,14 +85,27 @@ def outcomes_table(counts: Mapping[str, Mapping[str, int]], title: str = "Outcom
     return made
 
 
-def spend_table(spends: Mapping[str, Any], title: str = "Calls and money by provider") -> Table:
-    """Show every provider's attempts by charge, and what they cost."""
-    made = table(title, "provider", "calls", "billed", "free", "unknown", "not sent", "open", "credits", "dollars")
-    for provider, spend in spends.items():
+def spend_table(
+    spends: Mapping[str, Any],
+    title: str = "Calls and money by provider",
+    *,
+    of: str = "provider",
+    with_external: bool = False,
+) -> Table:
+    """Show attempts by charge and what they cost, a row for each provider (or what `of` says), external calls apart."""
+    charges = ("calls", "billed", "free", "unknown", "not sent", "open")
+    made = table(title, of, *charges, "credits", "dollars", *(("tracked", "imported") if with_external else ()))
+    for name, spend in spends.items():
         dollars = dollars_text(spend.usd_micros) + (f" + {spend.unpriced} unpriced" if spend.unpriced else "")
         counts = (spend.attempts, spend.billed, spend.free, spend.unknown, spend.not_sent, spend.open)
-        made.add_row(provider, *(f"{n:,}" if n else "·" for n in counts), credits_text(spend.credits), dollars)
+        external = (spend.tracked, spend.imported) if with_external else ()
+        made.add_row(name, *map(count_text, counts), credits_text(spend.credits), dollars, *map(count_text, external))
     return made
+
+
+def count_text(count: int) -> str:
+    """Show a count; a dot for none, so that the others are seen."""
+    return f"{count:,}" if count else "·"
 
 
 class Follow:

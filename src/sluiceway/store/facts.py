@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection, insert, select, update
 
 from sluiceway.errors import BadSetting
+from sluiceway.identifier import new_id
+from sluiceway.store.bulk import Insert
 from sluiceway.store.schema import facts
 
 _ANSWERS = "answers"
+_ID = "id"
+_NAME_ONCE = Insert(facts, ("name", "value"))
 _KINDS = {False: "the real providers", True: "a sandbox"}
 
 
@@ -39,3 +45,17 @@ def raise_version(connection: Connection, name: str) -> None:
     now = version(connection, name) + 1
     if connection.execute(update(facts).where(facts.c.name == key).values(value=str(now))).rowcount == 0:
         connection.execute(insert(facts).values(name=key, value=str(now)))
+
+
+class Identity(NamedTuple):
+    """Which store this is, and whether it holds a sandbox's answers."""
+
+    id: str
+    sandbox: bool
+
+
+def identify(connection: Connection) -> Identity:
+    """Return the store's identity, giving it one when it has none yet; needs a connection that may write."""
+    _NAME_ONCE.run(connection, [(_ID, new_id())])
+    held = {name: value for name, value in connection.execute(select(facts.c.name, facts.c.value))}  # noqa: C416
+    return Identity(held[_ID], held.get(_ANSWERS) == _KINDS[True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -17,6 +19,22 @@ PLATFORM = "platform"
 def usage_key(provider: str, day: str) -> str:
     """Return the counter's name for a provider and a UTC day (`YYYY-MM-DD`): `api_usage:{provider}:{day}`."""
     return f"api_usage:{provider}:{day}"
+
+
+_USAGE_KEY = re.compile(r"api_usage:(.+):(\d{4}-\d{2}-\d{2})", re.DOTALL)
+
+
+def read_usage_key(name: str) -> tuple[str, str] | None:
+    """Return the provider and the UTC day a counter's name names; `None` if it is not such a name."""
+    found = _USAGE_KEY.fullmatch(name)
+    if found is None:
+        return None
+    provider, day = found.groups()
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        return None
+    return provider, day
 
 
 class DailyTotal(msgspec.Struct, frozen=True):

@@ -308,7 +308,9 @@ def ledger_use(connection: Connection, quota: Quota, now: str) -> Use:
     within = [a.begun_at >= window.opens_at, a.begun_at < window.closes_at, a.day >= window.opens_at[:10]]
     if quota.clock is QuotaClock.IN_FLIGHT:
         within = [a.finished_at.is_(None)]
-    query = select(*_sums(quota.unit)).where(a.provider == quota.provider, a.credential_id == PLATFORM, *within)
+    query = select(*used_and_pending(quota.unit)).where(
+        a.provider == quota.provider, a.credential_id == PLATFORM, *within
+    )
     if quota.tenant_id is not None:
         query = query.where(a.tenant_id == quota.tenant_id)
     used, pending = connection.execute(query).one()
@@ -330,7 +332,7 @@ def _window_in_ledger(connection: Connection, quota: Quota, now: str) -> Window:
     return window
 
 
-def _sums(unit: Unit) -> tuple[Any, Any]:
+def used_and_pending(unit: Unit) -> tuple[Any, Any]:
     """Return the columns that sum what attempts use, and what of it is reserved for calls still open.
 
     An open call counts as reserved; one of unknown charge keeps its reservation.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final
+
 import msgspec
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, case, func, literal_column, select
 
 from sluiceway.outcome import ChargeKind
-from sluiceway.store.schema import attempts, external_usage, runs, source_results
+from sluiceway.store.schema import attempts, batches, external_usage, runs, source_results
 
 
 class Spend(msgspec.Struct):
-    """One provider's attempts by charge, and what the billed ones cost.
+    """Attempts by charge (one provider's, or another row's), and what the billed ones cost.
 
     `open` attempts were begun and have no charge yet. `credits` are milli-credits. `unpriced` counts billed attempts
     whose dollars are unknown; they are in no sum.
@@ -29,39 +33,103 @@ class Spend(msgspec.Struct):
     imported: int = 0
 
 
+class By(StrEnum):
+    """What calls can be told apart by."""
+
+    PROVIDER = "provider"
+    SOURCE = "source"
+    TENANT = "tenant"
+    USER = "user"
+    BATCH = "batch"
+    TRIGGER = "trigger"
+    HOUR = "hour"
+
+
+NOBODYS: Final = ""
+"""The row of calls that have no such thing: shared fetches have no tenant, and calls from outside only a provider."""
+
+
 def spend_by_provider(
     connection: Connection, *, since_day: str | None = None, batch_id: str | None = None
 ) -> dict[str, Spend]:
     """Return each provider's spend over the whole ledger, from a UTC day (`YYYY-MM-DD`) on, or for one batch."""
+    return spend_by(connection, By.PROVIDER, since_day=since_day, batch_id=batch_id)
+
+
+def spend_by(
+    connection: Connection,
+    by: By,
+    *,
+    since_day: str | None = None,
+    until_day: str | None = None,
+    batch_id: str | None = None,
+) -> dict[str, Spend]:
+    """Return the spend of the whole ledger, of the UTC days from `since_day` to `until_day`, or of one batch, in rows.
+
+    Every call is in exactly one row, so the rows sum to the whole. An hour is written `2026-11-24T15Z`.
+    """
+    a, keys = attempts.c, _keys(by)
+    query = select(*keys, *_sums()).where(*_within(a.day, since_day, until_day)).group_by(*keys)
+    if batch_id is not None:
+        query = query.where(a.batch_id == batch_id)
+    spends: dict[str, Spend] = {}
+    for row in connection.execute(query):
+        spends[_row_of(by, row[: len(keys)])] = Spend(*map(int, row[len(keys) :]))
+    if batch_id is None:
+        _add_external(connection, spends, by, since_day, until_day)
+    return dict(sorted(spends.items(), key=lambda item: (item[0] == NOBODYS, item[0])))
+
+
+def _sums() -> list[Any]:
+    """Return the columns of a `Spend` that are summed from attempts."""
     a = attempts.c
-    kinds = [func.sum(case((a.charge == kind, 1), else_=0)) for kind in ChargeKind]
-    query = select(
-        a.provider,
+    return [
         func.count(),
-        *kinds,
+        *(func.sum(case((a.charge == kind, 1), else_=0)) for kind in ChargeKind),
         func.sum(case((a.finished_at.is_(None), 1), else_=0)),
         func.coalesce(func.sum(a.milli_credits), 0),
         func.coalesce(func.sum(a.usd_micros), 0),
         func.sum(case(((a.charge == ChargeKind.BILLED) & a.usd_micros.is_(None), 1), else_=0)),
-    ).group_by(a.provider)
-    if since_day is not None:
-        query = query.where(a.day >= since_day)
-    if batch_id is not None:
-        query = query.where(a.batch_id == batch_id)
-    spends = {provider: Spend(*sums) for provider, *sums in connection.execute(query.order_by(a.provider))}
-    if batch_id is None:
-        _add_external(connection, spends, since_day)
-    return spends
+    ]
 
 
-def _add_external(connection: Connection, spends: dict[str, Spend], since_day: str | None) -> None:
+def _within(day: Any, since_day: str | None, until_day: str | None) -> list[Any]:
+    edges = [] if since_day is None else [day >= since_day]
+    return edges if until_day is None else [*edges, day <= until_day]
+
+
+def _keys(by: By) -> list[Any]:
+    a = attempts.c
+    if by is By.HOUR:
+        return [a.day, a.hour]
+    names = {By.TENANT: "tenant_id", By.USER: "user_id", By.BATCH: "batch_id"}
+    return [_or_nobodys(a[names.get(by, by.value)])]
+
+
+def _or_nobodys(column: Any) -> Any:
+    # Written out, because PostgreSQL takes two parameters for two values and would not group by what is selected.
+    return func.coalesce(column, literal_column("''"))
+
+
+def _row_of(by: By, key: Sequence[Any]) -> str:
+    return f"{key[0]}T{key[1]:02}Z" if by is By.HOUR else str(key[0])
+
+
+def _add_external(
+    connection: Connection, spends: dict[str, Spend], by: By, since_day: str | None, until_day: str | None
+) -> None:
+    """Add calls from outside, of which only provider, day and perhaps tenant are known."""
     e = external_usage.c
-    query = select(e.provider, e.kind, func.sum(e.calls)).group_by(e.provider, e.kind)
-    if since_day is not None:
-        query = query.where(e.day >= since_day)
-    for provider, kind, calls in connection.execute(query):
-        spend = spends.setdefault(provider, Spend())
-        setattr(spend, kind, calls)
+    known = {By.PROVIDER: e.provider, By.TENANT: _or_nobodys(e.tenant_id)}
+    key = known.get(by, literal_column("''"))
+    query = select(key, e.kind, func.sum(e.calls)).where(*_within(e.day, since_day, until_day))
+    for name, kind, calls in connection.execute(query.group_by(e.kind, *([key] if by in known else []))):
+        setattr(spends.setdefault(name, Spend()), kind, int(calls))
+
+
+def batch_names(connection: Connection) -> dict[str, str]:
+    """Return what every batch is called, by id."""
+    return {row.id: row.name for row in connection.execute(select(batches.c.id, batches.c.name))}
 
 
 class Speed(msgspec.Struct, frozen=True):
