@@ -382,6 +382,7 @@ provider_meters = Table(
     _text("provider"),
     _text("credential_id"),
     _text("meter"),
+    _text("asked_at"),
     _text("read_at"),
     _text("origin"),
     _text("unit"),

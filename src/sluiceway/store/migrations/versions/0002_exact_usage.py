@@ -94,6 +94,7 @@ def upgrade() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("credential_id", sa.Text(), nullable=False),
         sa.Column("meter", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.Text(), nullable=False),
         sa.Column("read_at", sa.Text(), nullable=False),
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("unit", sa.Text(), nullable=False),
