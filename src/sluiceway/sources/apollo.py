@@ -238,9 +238,9 @@ def _credit_meters(response: Response) -> Iterator[MeterReading]:
     answer = decoded(response, CreditUsage) or CreditUsage()
     resets_at = reset_after(record(answer.current_credit_cycle, Cycle).end_date)
     for name, said in _members(answer.credit_usage_stats):
-        figures = _figures(said, 1000)
-        if name == "lead_credit" or any(figures):
-            yield MeterReading(f"{name.removesuffix('_credit')} credits", "credits", *figures, resets_at=resets_at)
+        pool, figures = name.removesuffix("_credit"), _figures(said, 1000)
+        if pool == "lead" or (pool and any(figures)):
+            yield MeterReading(f"{pool} credits", "credits", *figures, resets_at=resets_at)
 
 
 def _request_meters(response: Response) -> Iterator[MeterReading]:
