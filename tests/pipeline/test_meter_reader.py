@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from desk import FOUND, Desk, Open
 from builders import rows, until
 from sluiceway.outcome import timestamp
 from sluiceway.pipeline.caller import Behalf, Budget
-from sluiceway.pipeline.gate import Held
+from sluiceway.pipeline.gate import TRIPS_AFTER, Cause, Exhausted, Held, Pause
 from sluiceway.prospect import Person
 from sluiceway.sandbox.people import people_csv
 from sluiceway.sandbox.process import SandboxProcess
@@ -25,6 +26,7 @@ from sluiceway.sandbox.scenario import SHIPPED
 from sluiceway.sources import Request, Subject
 from sluiceway.store.schema import provider_meters
 from sluiceway.usage.provider_meter import latest, outside_use, side_by_side
+from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 BOTH = ("apollo", "contactout")
@@ -210,12 +212,62 @@ async def test_a_stopped_provider_is_not_asked_for_its_meter_unless_it_is_credit
             await reader.read(apollo)
         assert at.requests() == 0
     async with desk() as at:
-        at.app.gate.stop("apollo", "its credits are used up", ran_out=True)
+        at.app.gate.stop("apollo", "its credits are used up", cause=Cause.RAN_OUT)
         await at.app.meter_reader().read(apollo)
         assert at.requests() == 2
+        assert not at.app.gate.is_open("apollo"), "that its meter could be read says nothing about the rest"
+        at.app.gate.pause([Pause("provider", "apollo", "somebody")])
+        with pytest.raises(Held, match="paused by somebody"):
+            await at.app.meter_reader().read(apollo)
+        at.app.gate.pause([])
         at.app.gate.drain()
         with pytest.raises(Held):
             await at.app.meter_reader().read(apollo)
+
+
+async def test_questions_never_find_out_for_others_whether_a_provider_answers_again(desk: Open) -> None:
+    async with desk() as at:
+        at.app.gate.stop("apollo", "a rest that is over", at.store.clock.now(), Cause.REST)
+        with pytest.raises(Held, match="a rest that is over"):
+            await at.app.meter_reader().read(at.app.sources["apollo"])
+        await at.run()
+        assert at.app.gate.is_open("apollo")
+
+
+async def test_a_provider_that_fails_at_its_meter_alone_is_not_left_alone(desk: Open) -> None:
+    async with desk("contactout") as at:
+        at.answers(*[503] * TRIPS_AFTER, provider="contactout")
+        for _ in range(TRIPS_AFTER):
+            await read(at)
+        assert at.app.gate.is_open("contactout")
+
+
+async def test_a_used_up_limit_on_requests_holds_questions_too_and_one_on_credits_does_not(desk: Open) -> None:
+    async with desk("contactout") as at:
+        for unit in (Unit.CREDITS, Unit.REQUESTS):
+            await at.do(partial(set_quota, quota=Quota("contactout", unit, QuotaClock.DAY, 1), by="me", now=at.now()))
+            if unit is Unit.CREDITS:
+                await read(at)
+        with pytest.raises(Exhausted, match="requests"):
+            await read(at)
+        async with at.app.meter_reader():
+            at.app.notes.due["contactout"] = False
+            at.app.notes.awake.set()
+        assert at.requests("contactout") == 1
+
+
+async def test_a_question_that_is_given_up_while_it_is_written_down_was_never_sent(desk: Open) -> None:
+    async with desk() as at:
+        source, behalf = at.app.sources["apollo"], Behalf("meter")
+        request = source.meter_requests(at.store.clock.now().date())[0]
+        begun = asyncio.create_task(at.app.caller().begin(source, request, behalf))
+        await asyncio.sleep(0)  # as far as the writer, where it waits
+        begun.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await begun
+        await at.app.writer.flush()
+        assert at.charges() == ["not_sent"]
+        assert at.requests() == 0
 
 
 async def test_a_question_whose_answer_is_lost_is_unknown_and_nothing_else_is(desk: Open) -> None:

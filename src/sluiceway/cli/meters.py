@@ -87,7 +87,7 @@ async def _read_now(
 
 async def _ask(app: App, reader: MeterReader, source: Source) -> list[dict[str, Any]]:
     """Ask one source for its meters, and return what stood in the way."""
-    from sluiceway.pipeline.gate import Held
+    from sluiceway.pipeline.gate import Exhausted, Held
 
     if not source.meter_requests(app.store.clock.now().date()):
         return []
@@ -95,8 +95,8 @@ async def _ask(app: App, reader: MeterReader, source: Source) -> list[dict[str, 
         return [{"source": source.name, "error": reason, "asked": False}]
     try:
         readings = await reader.read(source)
-    except Held as held:
-        return [{"source": source.name, "error": str(held), "asked": False}]
+    except (Held, Exhausted) as reason_why:
+        return [{"source": source.name, "error": str(reason_why), "asked": False}]
     return [
         {"source": source.name, "error": reading.error or "no figures", "asked": True}
         for reading in readings

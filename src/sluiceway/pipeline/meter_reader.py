@@ -18,7 +18,7 @@ import msgspec
 from sluiceway.errors import Redactor, describe
 from sluiceway.outcome import Status
 from sluiceway.pipeline.caller import Behalf, Budget, Caller, Heard
-from sluiceway.pipeline.gate import Held
+from sluiceway.pipeline.gate import Exhausted, Held
 from sluiceway.prospect import Person
 from sluiceway.sources._contract import (
     METER,
@@ -34,11 +34,14 @@ from sluiceway.sources._contract import (
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
 from sluiceway.usage.counter import PLATFORM
-from sluiceway.usage.ledger import Op, Task
+from sluiceway.usage.ledger import Attempt, Op, Task
 from sluiceway.usage.provider_meter import MeterRow, keep
 
 PATIENCE_S: Final = 5.0
 """Seconds an answer about a meter is waited for; the end of a run may have to wait for the last one."""
+
+LAST_TURN_S: Final = 1.0
+"""Seconds a question may still wait for its turn when the work is over."""
 
 _PER_COMMIT: Final = 20  # so that a commit of readings holds nobody up
 
@@ -194,11 +197,12 @@ class MeterReader:
                 yield self._sources[name]
 
     async def _read_if_allowed(self, source: Source) -> None:
-        with suppress(Held):
+        with suppress(Held, Exhausted):
             await self.read(source)
 
     async def read(self, source: Source) -> list[Reading]:
-        """Ask a provider for its meters; what it said of them is in the notes. Raises `Held` when it may not be asked.
+        """Ask a provider for its meters; what it said of them is in the notes. Raises `Held` when it may not be asked
+        now, and `Exhausted` when a limit of ours on requests is used up.
 
         Returns how each question ended.
         """
@@ -208,10 +212,21 @@ class MeterReader:
     async def _ask(self, source: Source, request: Request, today: date) -> Reading:
         nobody, behalf = Subject(Person(), (), today), Behalf(METER)
         budget = Budget(unknowns=0, seconds=PATIENCE_S)
-        begun = await self._caller.begin(source, request, behalf, stop=self._over)
+        begun = await self._begin(source, request, behalf)
         obtained = await self._caller.obtain(source, nobody, request, behalf, budget, begun, patient=False)
         await self._writer.put(obtained.finish)
         return obtained.reading
+
+    async def _begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
+        """Wait for a question's turn; when the work is over no longer than it takes to write it down."""
+        beginning = asyncio.create_task(self._caller.begin(source, request, behalf))
+        over = asyncio.create_task(self._over.wait())
+        await asyncio.wait((beginning, over), return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        try:
+            return await asyncio.wait_for(beginning, LAST_TURN_S)
+        except TimeoutError:
+            raise Held("the work was over before it was its turn") from None
 
     async def store(self) -> None:
         """Store what has been noted."""
