@@ -51,6 +51,11 @@ def test_a_run_with_its_meters_read_settles_with_the_providers_and_keeps_what_th
     assert desk.requests() == asked, "what is held is not asked for, and neither is a meter"
 
 
+def test_the_demo_ends_without_drift_while_meters_are_read(desk: Desk) -> None:
+    done = desk.run("demo", str(desk.people(40)), env={"SLUICEWAY_METER_EVERY_S": "0.1"})
+    assert (done.code, "drift 0" in done.out) == (0, True), done.screen
+
+
 def test_what_somebody_else_spends_is_shown_with_its_times_and_ours_beside_it(desk: Desk) -> None:
     now(desk)
     desk.finished(desk.people(20))
@@ -87,7 +92,8 @@ def test_a_source_without_its_key_is_not_asked_and_without_readings_there_is_a_h
 
 def test_a_process_that_dies_while_it_asks_for_a_meter_leaves_nothing_unaccounted_for(desk: Desk) -> None:
     people = desk.people(6)
-    desk.sandbox.post("/_scenario", slow(0) + '[[latency]]\nprovider = "contactout"\nshape = "fixed"\nms = 1500')
+    lasting = '[[latency]]\nprovider = "contactout"\nfrom_request = 2\nshape = "fixed"\nms = 60000'
+    desk.sandbox.post("/_scenario", f'description = "x"\n[timeout_s]\nall = 30\n{lasting}')
     running = desk.begin(people, "--sources", "contactout", concurrency=1, env=LOOKING)
     until(lambda: desk.requests("contactout") >= 3)
     running.kill()

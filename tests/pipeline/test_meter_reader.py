@@ -71,7 +71,8 @@ def surely_outside(at: Desk) -> dict[str, int]:
     """What every meter says was surely used outside, where anything was."""
     with at.store.read() as connection:
         besides = side_by_side(connection, "2000-01-01T00:00:00.000Z", at.now())
-    return {beside.theirs.meter: sum(s.outside_least for s in beside.outside) for beside in besides if beside.outside}
+    found = {beside.theirs.meter: beside.compared.outside for beside in besides}
+    return {meter: sum(stretch.outside_least for stretch in proof) for meter, proof in found.items() if proof}
 
 
 def questions(at: Desk) -> list[dict[str, Any]]:
@@ -123,7 +124,7 @@ async def test_what_we_spend_ourselves_is_never_taken_for_outside_use(desk: Open
         assert surely_outside(at) == {}
         with at.store.read() as connection:
             besides = {beside.theirs.meter: beside for beside in side_by_side(connection, "2000", at.now())}
-        lead = besides["lead credits"]
+        lead = besides["lead credits"].compared
         assert lead.lost
         assert lead.ours
         assert lead.ours[0] <= lead.lost <= (lead.ours[1] or 0)

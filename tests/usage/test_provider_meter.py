@@ -16,7 +16,7 @@ from sluiceway.outcome import FREE, NOT_SENT, UNKNOWN_CHARGE, Charge, billed, ti
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import provider_meters
 from sluiceway.usage.ledger import Begin, Task, apply
-from sluiceway.usage.provider_meter import MeterRow, Stretch, keep, latest, outside_use, side_by_side, stretches
+from sluiceway.usage.provider_meter import MeterRow, Stretch, compare, keep, latest, outside_use, side_by_side
 
 LEAD, MATCH = "lead credits", "people/match per day"
 MIDNIGHT = "2026-03-05T00:00:00.000Z"
@@ -55,7 +55,7 @@ def asked(store: Store, begun: float, ended: float | None, charge: Charge = A_LE
 
 def compared(store: Store, meter: str = LEAD, provider: str = "apollo") -> list[Stretch]:
     with store.read() as connection:
-        return stretches(connection, provider, meter, FROM, TO)
+        return compare(connection, provider, meter, FROM, TO).parts
 
 
 def outside(store: Store, meter: str = LEAD, provider: str = "apollo") -> list[tuple[int, int]]:
@@ -124,8 +124,8 @@ def test_what_theirs_lost_and_ours_did_not_spend_was_used_outside(store: Store) 
     asked(store, 10, 11)
     asked(store, 20, 21)
     assert compared(store) == [
-        Stretch(at(0.5), at(60.5), lost=5000, ours_least=2000, ours_most=2000),
-        Stretch(at(60.5), at(120.5), lost=0),
+        Stretch("platform", at(0.5), at(60.5), lost=5000, ours_least=2000, ours_most=2000),
+        Stretch("platform", at(60.5), at(120.5), lost=0),
     ]
     assert outside(store) == [(3000, 3000)]
 
@@ -246,6 +246,18 @@ def test_a_stretch_that_reaches_into_the_time_asked_about_belongs_to_it(store: S
     assert [(stretch.since, stretch.until) for stretch in found] == [(at(60.5), at(120.5)), (at(120.5), at(180.5))]
 
 
+def test_what_calls_in_flight_hide_at_every_reading_the_whole_of_it_proves(store: Store) -> None:
+    told(store, a_reading(0, 0), a_reading(60, 3000), a_reading(120, 6000))
+    for begun, ended in ((10, 11), (59, 61), (59.5, 61.5), (70, 71)):
+        asked(store, begun, ended)
+    assert [part.outside_least for part in compared(store)] == [0, 0]
+    with store.read() as connection:
+        found = compare(connection, "apollo", LEAD, FROM, TO)
+    assert (found.lost, found.ours) == (6000, (4000, 4000))
+    assert outside(store) == [(2000, 2000)]
+    assert [(stretch.since, stretch.until) for stretch in found.outside] == [(at(0.5), at(120.5))]
+
+
 def test_a_slow_answer_that_tells_an_old_figure_blames_nobody(store: Store) -> None:
     """It was asked for before the quicker one, and came after it."""
     told(store, a_reading(0, 1000), a_reading(20, 3000))
@@ -260,9 +272,9 @@ def test_ours_beside_theirs_is_summed_over_all_that_compares(store: Store) -> No
     asked(store, 10, 11)
     with store.read() as connection:
         leads, requests = side_by_side(connection, FROM, TO)
-    assert (leads.theirs.used, leads.lost, leads.ours) == (4000, 4000, (1000, 1000))
-    assert [stretch.outside_least for stretch in leads.outside] == [1000, 2000]
-    assert (requests.lost, requests.ours, requests.outside) == (None, None, [])
+    assert (leads.theirs.used, leads.compared.lost, leads.compared.ours) == (4000, 4000, (1000, 1000))
+    assert [stretch.outside_least for stretch in leads.compared.outside] == [1000, 2000]
+    assert (requests.compared.lost, requests.compared.ours, requests.compared.outside) == (None, None, [])
 
 
 CALLS = st.lists(st.tuples(st.integers(1, 500), st.integers(0, 80), st.floats(0, 1), st.booleans()), max_size=40)
@@ -289,12 +301,17 @@ def test_whenever_a_meter_is_read_our_calls_are_never_taken_for_somebody_elses(
             attempt = an_attempt(day=DAY, begun_at=at(begun))
             if ours:
                 apply(connection, [Begin(attempt), a_finish(attempt, A_LEAD, at=at(ended))])
-        found = stretches(connection, "apollo", LEAD, FROM, TO)
+        found = compare(connection, "apollo", LEAD, FROM, TO)
         connection.rollback()
     of_others = [
         sum(one[1] < when <= after[1] for *_, when, ours in counted if not ours)
         for (one, after), (first, second) in zip(pairwise(figures), pairwise(readings), strict=True)
         if (second.used or 0) >= (first.used or 0)
     ]
-    for stretch, others in zip(found, of_others, strict=True):
-        assert stretch.outside_least <= 1000 * others <= stretch.outside_most
+    for part, others in zip(found.parts, of_others, strict=True):
+        assert part.outside_least <= 1000 * others <= part.outside_most
+    assert sum(part.lost for part in found.parts) == sum(whole.lost for whole in found.wholes)
+    for whole in found.wholes:
+        within = [n for part, n in zip(found.parts, of_others, strict=True) if whole.since <= part.since < whole.until]
+        assert whole.outside_least <= 1000 * sum(within) or len(found.wholes) > 1
+    assert sum(stretch.outside_least for stretch in found.outside) <= 1000 * sum(of_others)

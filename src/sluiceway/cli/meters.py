@@ -129,20 +129,22 @@ def _print(besides: list[Beside], troubles: list[dict[str, Any]], *, as_json: bo
         _show(besides, screen)
     elif not troubles:
         screen.print("No provider has said anything of its meters yet. `sluiceway source meter` asks them.")
+    told = {beside.theirs.error for beside in besides}
     for trouble in troubles:
-        screen.print(f"{trouble['source']}: {'not read' if trouble['asked'] else 'not asked'}: {trouble['error']}")
+        if trouble["error"] not in told:
+            screen.print(f"{trouble['source']}: {'not read' if trouble['asked'] else 'not asked'}: {trouble['error']}")
 
 
 def _as_json(beside: Beside) -> dict[str, Any]:
-    theirs, ours = beside.theirs, beside.ours
+    theirs, compared, ours = beside.theirs, beside.compared, beside.compared.ours
     names = "provider meter unit used amount remaining resets_at read_at origin error".split()
     return {
         **{name: getattr(theirs, name) for name in names},
-        "compared_since": beside.compared[0].since if beside.compared else None,
-        "lost": beside.lost,
+        "compared_since": compared.wholes[0].since if compared.wholes else None,
+        "lost": compared.lost,
         "ours_least": ours[0] if ours else None,
         "ours_most": ours[1] if ours else None,
-        "outside": [_stretch_as_json(stretch) for stretch in beside.outside],
+        "outside": [_stretch_as_json(stretch) for stretch in compared.outside],
     }
 
 
@@ -154,7 +156,7 @@ def _stretch_as_json(stretch: Stretch) -> dict[str, Any]:
 def _show(besides: list[Beside], screen: Any) -> None:
     shown = [beside for beside in besides if _worth_showing(beside)]
     screen.print(_meters_table(shown))
-    if compared := [beside for beside in shown if beside.compared]:
+    if compared := [beside for beside in shown if beside.compared.wholes]:
         screen.print(_beside_table(compared))
     for beside in shown:
         for line in _lines(beside):
@@ -187,10 +189,11 @@ def _beside_table(besides: list[Beside]) -> Any:
     title = f"What they lost in the last {HOURS} hours, and how much of it is ours (UTC)"
     made = table(title, "meter", "from", "to", "lost", "ours", "outside")
     for beside in besides:
-        unit, ours, outside = beside.theirs.unit, beside.ours or (0, 0), beside.outside
-        times = (_moment(beside.compared[0].since, seconds=True), _moment(beside.compared[-1].until, seconds=True))
+        unit, compared = beside.theirs.unit, beside.compared
+        ours, outside, wholes = compared.ours or (0, 0), compared.outside, compared.wholes
+        times = (_moment(wholes[0].since, seconds=True), _moment(wholes[-1].until, seconds=True))
         surely = _range(sum(s.outside_least for s in outside), sum(s.outside_most for s in outside), unit)
-        made.add_row(_called(beside.theirs), *times, _amount(beside.lost, unit), _range(*ours, unit), surely)
+        made.add_row(_called(beside.theirs), *times, _amount(compared.lost, unit), _range(*ours, unit), surely)
     return made
 
 
@@ -202,7 +205,7 @@ def _lines(beside: Beside) -> list[str]:
     """Return sentences: why a meter is not told, and when something was used outside."""
     theirs = beside.theirs
     lines = [f"{theirs.provider} does not tell its {theirs.meter}: {theirs.error}"] if theirs.error else []
-    for stretch in beside.outside:
+    for stretch in beside.compared.outside:
         much = _range(stretch.outside_least, stretch.outside_most, theirs.unit)
         when = f"between {_moment(stretch.since, seconds=True)} and {_moment(stretch.until, seconds=True)} UTC"
         lines.append(f"{_called(theirs)}: {much} used outside Sluiceway {when}")

@@ -319,10 +319,21 @@ def _meter_answered(response: Response, readings: tuple[MeterReading, ...]) -> R
         return refused(Status.UNAUTHORIZED, error)
     if readings and response.status < 300:
         return Reading(Status.COMPLETE, FREE)
-    said = response.text().strip()
+    said = _words(response)
     reading = trouble(response, said) or refused(Status.FAILED, f"HTTP {response.status}: {said or 'no figures'}")
     # However long it asks us to wait, that is about this question; the provider goes on being asked about people.
     return msgspec.structs.replace(reading, retry=Retry.NEVER, retry_after=None)
+
+
+class _Complaint(msgspec.Struct):
+    error: Any = None
+    message: Any = None
+
+
+def _words(response: Response) -> str:
+    """Return what a refusal says, in the envelopes that most use."""
+    said = decoded(response, _Complaint)
+    return (text(said.error) or text(said.message) if said else "") or response.text().strip()
 
 
 def trouble(response: Response, said: str) -> Reading | None:

@@ -7,7 +7,7 @@ two readings, less what the ledger spent in between, was spent by somebody else 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import accumulate, groupby, pairwise
 from typing import Any, Final
@@ -107,12 +107,13 @@ def _row(held: Row[Any]) -> MeterRow:
 
 
 class Stretch(msgspec.Struct):
-    """What one meter lost between two readings of it, and what our attempts in between can have taken from it.
+    """What one meter lost from one reading of it to another, and what our attempts meanwhile can have taken.
 
     In the meter's unit. `ours_most` counts what was in flight at either end, and what is unknown; it is `None` where
     nobody knows what an attempt may have cost.
     """
 
+    credential_id: str
     since: str
     until: str
     lost: int
@@ -129,64 +130,109 @@ class Stretch(msgspec.Struct):
         """What may have been used outside Sluiceway."""
         return max(0, self.lost - self.ours_least)
 
+    def holds(self, part: Stretch) -> bool:
+        """Tell whether another stretch lies within this one."""
+        same = self.credential_id == part.credential_id
+        return same and self.since <= part.since and part.until <= self.until
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Theirs and ours over a time: from reading to reading (`parts`), and over all of them that compare (`wholes`).
+
+    A reading in the midst of many calls leaves open on which side of it each of them was, but not that it was ours:
+    so a whole may prove what none of its parts does, and a part says better when.
+    """
+
+    parts: list[Stretch]
+    wholes: list[Stretch]
+
+    @property
+    def lost(self) -> int | None:
+        """What the meter lost; `None` where no readings compare."""
+        return sum(whole.lost for whole in self.wholes) if self.wholes else None
+
+    @property
+    def ours(self) -> tuple[int, int | None] | None:
+        """The least and the most that our attempts took of it; the most is `None` where nobody knows."""
+        if not self.wholes:
+            return None
+        known = [whole.ours_most for whole in self.wholes if whole.ours_most is not None]
+        least = sum(whole.ours_least for whole in self.wholes)
+        return least, sum(known) if len(known) == len(self.wholes) else None
+
+    @property
+    def outside(self) -> list[Stretch]:
+        """The shortest stretches that prove what was surely used outside Sluiceway, oldest first."""
+        return [stretch for whole in self.wholes for stretch in self._proof(whole)]
+
+    def _proof(self, whole: Stretch) -> list[Stretch]:
+        sure = [part for part in self.parts if part.outside_least and whole.holds(part)]
+        return sure if sum(part.outside_least for part in sure) >= whole.outside_least else [whole]
+
 
 def outside_use(connection: Connection, provider: str, meter: str, since: str, until: str) -> list[Stretch]:
     """Return the stretches in which something was surely used outside Sluiceway, oldest first.
 
     `since` and `until` are stored moments; a stretch that reaches into that time belongs to it as a whole.
     """
-    return [s for s in stretches(connection, provider, meter, since, until) if s.outside_least]
+    return compare(connection, provider, meter, since, until).outside
 
 
 class Beside(msgspec.Struct, frozen=True):
-    """A meter as it was last read, and what it lost over a time beside what is ours of it.
-
-    `compared` holds every stretch of that time between readings that compare; sums over none of them are `None`.
-    """
+    """A meter as it was last read, and ours beside what it lost over a time."""
 
     theirs: MeterRow
-    compared: list[Stretch]
-
-    @property
-    def lost(self) -> int | None:
-        """What the meter lost."""
-        return sum(stretch.lost for stretch in self.compared) if self.compared else None
-
-    @property
-    def ours(self) -> tuple[int, int | None] | None:
-        """The least and the most that our attempts took of it; the most is `None` where nobody knows."""
-        if not self.compared:
-            return None
-        most = [stretch.ours_most for stretch in self.compared]
-        known = [each for each in most if each is not None]
-        least = sum(stretch.ours_least for stretch in self.compared)
-        return least, sum(known) if len(known) == len(most) else None
-
-    @property
-    def outside(self) -> list[Stretch]:
-        """The stretches in which something was surely used outside Sluiceway."""
-        return [stretch for stretch in self.compared if stretch.outside_least]
+    compared: Comparison
 
 
 def side_by_side(connection: Connection, since: str, until: str, provider: str | None = None) -> list[Beside]:
     """Return every meter's last reading, with ours beside what it lost from `since` to `until` (stored moments)."""
     return [
-        Beside(row, stretches(connection, row.provider, row.meter, since, until))
-        for row in latest(connection, provider)
+        Beside(row, compare(connection, row.provider, row.meter, since, until)) for row in latest(connection, provider)
     ]
 
 
-def stretches(connection: Connection, provider: str, meter: str, since: str, until: str) -> list[Stretch]:
-    """Return what a meter lost from reading to reading, and our part of it, oldest first.
+class _Span(msgspec.Struct, frozen=True):
+    """Two readings that compare, and what the meter lost between them."""
+
+    first: MeterRow
+    last: MeterRow
+    lost: int
+
+
+def compare(connection: Connection, provider: str, meter: str, since: str, until: str) -> Comparison:
+    """Compare what a meter lost with what we took of it.
 
     Two readings compare only within one period: not when the meter was reset in between, or filled up.
     """
-    found = []
+    compared = Comparison([], [])
     readings = _readings_around(connection, provider, meter, since, until)
-    for credential_id, rows in groupby(readings, lambda row: row.credential_id):
-        pairs = [pair for pair in pairwise(rows) if _lost(*pair) is not None]
-        found += _with_ours(connection, credential_id, pairs) if pairs else []
-    return sorted(found, key=lambda stretch: stretch.since)
+    for _, rows in groupby(readings, lambda row: row.credential_id):
+        spans = list(_spans(rows))
+        compared.parts.extend(_with_ours(connection, spans))
+        compared.wholes.extend(_with_ours(connection, _unbroken(spans)))
+    for found in (compared.parts, compared.wholes):
+        found.sort(key=lambda stretch: stretch.since)
+    return compared
+
+
+def _spans(rows: Iterable[MeterRow]) -> Iterator[_Span]:
+    for first, last in pairwise(rows):
+        lost = _lost(first, last)
+        if lost is not None:
+            yield _Span(first, last, lost)
+
+
+def _unbroken(spans: Iterable[_Span]) -> list[_Span]:
+    """Join spans of which each begins with the reading that the one before it ends with."""
+    joined: list[_Span] = []
+    for span in spans:
+        if joined and joined[-1].last is span.first:
+            before = joined.pop()
+            joined.append(_Span(before.first, span.last, before.lost + span.lost))
+        else:
+            joined.append(span)
+    return joined
 
 
 def _readings_around(connection: Connection, provider: str, meter: str, since: str, until: str) -> Iterator[MeterRow]:
@@ -215,39 +261,39 @@ def _lost(one: MeterRow, next_one: MeterRow) -> int | None:
     return lost if lost >= 0 else None
 
 
-def _with_ours(connection: Connection, credential_id: str, pairs: Sequence[tuple[MeterRow, MeterRow]]) -> list[Stretch]:
-    """Return a stretch for each pair of readings, with what our attempts took meanwhile."""
-    found = [Stretch(one.read_at, after.read_at, _lost(one, after) or 0) for one, after in pairs]
-    begins, ends = _never_later_than_the_next(pairs), [after.read_at for _, after in pairs]
-    for attempt in connection.execute(_attempts_within(credential_id, pairs[0][0], pairs[-1][1])):
+def _with_ours(connection: Connection, spans: Sequence[_Span]) -> list[Stretch]:
+    """Return a stretch for each span, in order of their last readings, with what our attempts took meanwhile."""
+    found = [Stretch(s.first.credential_id, s.first.read_at, s.last.read_at, s.lost) for s in spans]
+    if not spans:
+        return found
+    begins, ends = _never_later_than_the_next(spans), [span.last.read_at for span in spans]
+    for attempt in connection.execute(_attempts_within(spans[0].first, begins[0], ends[-1])):
         end = _end(attempt)
-        least, most = _took(attempt, pairs[0][0])
+        least, most = _took(attempt, spans[0].first)
         for place in range(bisect_left(ends, attempt.begun_at), bisect_right(begins, end)):
-            one, after = pairs[place]
-            stretch = found[place]
+            span, stretch = spans[place], found[place]
             stretch.ours_most = None if stretch.ours_most is None or most is None else stretch.ours_most + most
-            if attempt.begun_at > one.read_at and end < after.asked_at:
+            if attempt.begun_at > span.first.read_at and end < span.last.asked_at:
                 stretch.ours_least += least
     return found
 
 
-def _never_later_than_the_next(pairs: Sequence[tuple[MeterRow, MeterRow]]) -> list[str]:
-    """Return when each pair's time may begin, in order: a slow answer was asked for before a quick one was there."""
-    return list(accumulate((one.asked_at for one, _ in reversed(pairs)), min))[::-1]
+def _never_later_than_the_next(spans: Sequence[_Span]) -> list[str]:
+    """Return when each span may begin, in order: a slow answer was asked for before a quick one was there."""
+    return list(accumulate((span.first.asked_at for span in reversed(spans)), min))[::-1]
 
 
-def _attempts_within(credential_id: str, first: MeterRow, last: MeterRow) -> Select[Any]:
-    """Select the attempts that a meter can have counted between two readings of it."""
+def _attempts_within(meter: MeterRow, begin: str, end: str) -> Select[Any]:
+    """Select the attempts that a meter can have counted within a time."""
     a = attempts.c
     query = select(
         a.begun_at, a.finished_at, a.charge, a.http_status, a.credits, a.usd_micros,
         a.reserved_milli_credits, a.reserved_usd_micros,
     )  # fmt: skip
-    day_before = (date.fromisoformat(first.asked_at[:10]) - timedelta(days=1)).isoformat()
-    gave_up = _later(first.asked_at, -LATE)
-    query = query.where(a.day >= day_before, a.day <= last.read_at[:10])
-    query = query.where(a.provider == first.provider, a.credential_id == credential_id, a.begun_at <= last.read_at)
-    query = query.where(or_(a.finished_at.is_(None), a.finished_at >= gave_up), *_counted_by(first))
+    day_before = (date.fromisoformat(begin[:10]) - timedelta(days=1)).isoformat()
+    query = query.where(a.day >= day_before, a.day <= end[:10], a.begun_at <= end)
+    query = query.where(a.provider == meter.provider, a.credential_id == meter.credential_id, *_counted_by(meter))
+    query = query.where(or_(a.finished_at.is_(None), a.finished_at >= _later(begin, -LATE)))
     return query.where(or_(a.charge.is_(None), a.charge != ChargeKind.NOT_SENT))
 
 
