@@ -15,6 +15,7 @@ from sluiceway.pipeline.controls import Controls
 from sluiceway.pipeline.embedded import Embedded
 from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.meter_reader import MeterReader, Notes
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
 from sluiceway.pipeline.run import Ended, Enricher, Order
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
@@ -55,6 +56,8 @@ class App(msgspec.Struct, frozen=True):
     sources: dict[str, Source]
     unusable: dict[str, str]
     terms: dict[str, Terms]
+    notes: Notes
+    tell: Callable[[str], None]
     recovered: int
 
     def embedded(
@@ -90,6 +93,19 @@ class App(msgspec.Struct, frozen=True):
             redact=self.redact,
             terms=self.terms,
             on_unknown=self.settings.on_unknown,
+            note=self.notes.note,
+        )
+
+    def meter_reader(self) -> MeterReader:
+        """Return what reads the providers' own meters beside the work, while it is entered."""
+        return MeterReader(
+            sources={name: source for name, source in self.sources.items() if name not in self.unusable},
+            notes=self.notes,
+            caller=self.caller(),
+            writer=self.writer,
+            clock=self.store.clock,
+            every_s=self.settings.meter_every_s,
+            tell=self.tell,
         )
 
     def enricher(self, batch: Batch, trigger: str, on_source: Callable[[str, str], None]) -> Enricher:
@@ -146,6 +162,7 @@ async def opened(
                 credentials = {source.provider: source.credential for source in sources.values()}
                 async with Door() as door, Controls(store, writer, gate, credentials):
                     collect_garbage_rarely()
+                    redact = Redactor([*settings.secrets(), *(s.credential for s in sources.values())])
                     yield App(
                         settings=settings,
                         store=store,
@@ -153,10 +170,12 @@ async def opened(
                         worker=worker,
                         gate=gate,
                         door=door,
-                        redact=Redactor([*settings.secrets(), *(s.credential for s in sources.values())]),
+                        redact=redact,
                         sources=sources,
                         unusable=unusable,
                         terms=terms,
+                        notes=Notes(redact),
+                        tell=tell,
                         recovered=recovered,
                     )
             finally:

@@ -120,7 +120,8 @@ class FileEnrichment:
         batch = self._opened()
         await self._do(batches.begin_batch, batch.id, batch.began_at)
         crash_point("plan.agreed")
-        tally = await self._dispatcher(on_source, on_prospect).run()
+        async with self._app.meter_reader():
+            tally = await self._dispatcher(on_source, on_prospect).run()
         await self._app.writer.flush()
         return tally
 

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     timeout_s: dict[str, float] = Field({}, description="Seconds one request may take, by source, as JSON.")
     base_urls: dict[str, str] = Field({}, description="A provider's address by source, as JSON; for a proxy.")
     claude_model: str = Field("claude-haiku-5-5", description="The model that writes summaries.")
+    meter_every_s: float = Field(
+        300.0, ge=0, description="Seconds between two looks at the providers' own meters; 0 never looks."
+    )
     commit_interval_ms: float = Field(3.0, ge=0, le=1000, description="How long a commit waits for company.")
 
     @field_validator("redis_url")

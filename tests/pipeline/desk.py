@@ -151,6 +151,7 @@ class Desk:
             terms=app.terms,
             on_unknown=app.settings.on_unknown,
             jitter=self._jitter,
+            note=app.notes.note,
         )
 
     async def history(self, person: Person = INES, days: int = 30) -> History:

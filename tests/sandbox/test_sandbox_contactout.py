@@ -34,7 +34,7 @@ async def test_a_known_person_comes_with_what_was_asked_for_and_each_pool_is_cha
     assert profile["company"]["revenue"] == reachable.company.revenue
     meter = await talk.meter("contactout")
     assert meter["pools"] == {"search": 1000, "email": 1000, "phone": 1000}
-    assert (meter["billed"], meter["credits"], meter["usd_micros"]) == (1, 3000, 420_000)
+    assert (meter["billed"], meter["credits"], meter["usd_micros"]) == (1, 3000, 520_000)
 
 
 async def test_without_include_there_are_no_contacts_and_only_the_search_is_charged(

@@ -199,8 +199,11 @@ def test_contactout_is_counted_only_after_a_confirmed_answer() -> None:
     assert all(case.status == 200 and case.body["profile"] for case in confirmed(ANSWERS))
 
 
-async def test_what_we_count_of_contactout_is_what_its_own_meter_counts(sandbox: SandboxProcess) -> None:
-    readings = await ask_all(SOURCE, somebody(80), sandbox)
+@pytest.mark.parametrize("want", [(Want.WORK_EMAIL,), tuple(Want)])
+async def test_what_we_count_of_contactout_is_what_its_own_meter_counts(
+    want: tuple[Want, ...], sandbox: SandboxProcess
+) -> None:
+    readings = await ask_all(SOURCE, somebody(80, want=want), sandbox)
     assert {reading.charge.kind for reading in readings} <= {ChargeKind.BILLED, ChargeKind.FREE}
     assert any(reading.status is Status.COMPLETE for reading in readings)
     agrees_with_meter(SOURCE, readings, sandbox)

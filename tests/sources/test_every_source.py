@@ -15,12 +15,25 @@ from hypothesis import strategies as st
 from sluiceway.outcome import UNKNOWN_CHARGE, Charge, ChargeKind, Status, billed
 from sluiceway.prospect import Field, Found, Match, Person, Want
 from sluiceway.sources import all_sources
-from sluiceway.sources._contract import Price, Reading, Request, Response, Retry, Skip, Source, Subject, understand
+from sluiceway.sources._contract import (
+    METER,
+    MeterReading,
+    Price,
+    Reading,
+    Request,
+    Response,
+    Retry,
+    Skip,
+    Source,
+    Subject,
+    understand,
+)
 from sluiceway.sources.testing import (
     BrokenContract,
     check_asking,
     check_conversation,
     check_manifest,
+    check_meter_reading,
     check_source,
     sample_responses,
     sample_subjects,
@@ -63,7 +76,9 @@ SUBJECTS = st.builds(
 NAMES = """
 person organization name title email email_status personal_emails profile company status_code message experience phone
 work_email url results text highlights publishedDate costDollars total requestId content type stop_reason usage
-input_tokens output_tokens error details filings recent hits 0 ticker cik_str
+input_tokens output_tokens error details filings recent hits 0 ticker cik_str usage period end count quota remaining
+credit_usage_stats lead_credit _credit limit consumed left_over current_credit_cycle end_date day minute
+["api/v1/people","match"]
 """.split()
 SHAPED = st.dictionaries(
     st.sampled_from(NAMES),
@@ -119,6 +134,21 @@ def test_every_source_reads_or_refuses_whatever_it_is_sent(
     check_conversation(source_class, subject, response)
 
 
+@everyone
+@thorough
+@given(data=st.data(), status=st.integers(200, 599), body=BODIES)
+def test_every_source_reads_meters_off_anything_and_never_raises(
+    source_class: type[Source], data: st.DataObject, status: int, body: bytes
+) -> None:
+    values = st.text(max_size=12) | st.integers(-5, 10**20).map(str) | st.datetimes().map(str)
+    headers = data.draw(st.dictionaries(st.sampled_from(source_class.meter_headers or ("x",)), values))
+    source, response = source_class("key"), Response(status, headers, body)
+    for request in (Request("people", "GET", "/people"), *source.meter_requests(date(2026, 11, 24))):
+        readings = source.read_meter(request, response) if request.role == METER else source.meters(request, response)
+        for reading in readings:
+            check_meter_reading(source.name, reading)
+
+
 class Tidy(Source):
     """A source that keeps the contract, for the tests below to spoil."""
 
@@ -144,6 +174,14 @@ class Tidy(Source):
         if response.status != 200:
             raise ValueError("no idea")
         return self.reading
+
+
+A_METER_THAT_COSTS = Request("usage", "GET", "/usage", price=Price(usd_micros=5), role=METER)
+
+
+def shows(reading: MeterReading) -> Any:
+    """A source's `meters` that says this of whatever it is sent."""
+    return lambda self, request, response: (reading,)
 
 
 def test_a_source_that_keeps_the_contract_is_not_complained_about() -> None:
@@ -180,6 +218,19 @@ def test_a_source_that_keeps_the_contract_is_not_complained_about() -> None:
         ({"reading": Reading(Status.COMPLETE, billed(), found=(Found(Field.TITLE, ""),))}, "found nothing"),
         ({"reading": Reading(Status.COMPLETE, billed(), found=(Found(Field.TITLE, "x", 101),))}, "confidence"),
         ({"reading": Reading(Status.COMPLETE, billed(), data=object())}, "plain JSON"),
+        ({"meter_headers": ("X-Left",)}, "lower case"),
+        ({"meter_requests": lambda self, today: (Request("usage", "GET", "/usage"),)}, "role METER"),
+        ({"meter_requests": lambda self, today: (A_METER_THAT_COSTS,)}, "is free"),
+        ({"meters": lambda self, request, response: 1 / 0}, "meters must not raise"),
+        ({"meters": shows(MeterReading("", "usd"))}, "without a name"),
+        ({"meters": shows(MeterReading("calls", "calls"))}, "a meter's unit"),
+        ({"meters": shows(MeterReading("calls", "requests"))}, "not how a meter of requests is called"),
+        ({"meters": shows(MeterReading("lead", "credits"))}, "not how a meter of credits is called"),
+        ({"meters": shows(MeterReading("cost", "usd", used=-1))}, "whole and not negative"),
+        ({"meters": shows(MeterReading("cost", "usd", used=1, error="no"))}, "has no figures"),
+        ({"meters": shows(MeterReading("cost", "usd", error=" "))}, "must say why"),
+        ({"meters": shows(MeterReading("cost", "usd", resets_at="tomorrow"))}, "not a moment"),
+        ({"meters": shows(MeterReading("cost", "usd", summed=True))}, "needs `used`"),
     ],
 )
 def test_a_broken_contract_is_told_in_a_sentence(spoilt: dict[str, Any], complaint: str) -> None:

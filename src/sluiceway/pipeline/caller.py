@@ -21,7 +21,7 @@ from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
 from sluiceway.pipeline.gate import Cause, Exhausted, Gate, Held
 from sluiceway.settings import OnUnknown
-from sluiceway.sources._contract import Reading, Request, Response, Retry, Source, Subject, understand
+from sluiceway.sources._contract import METER, Reading, Request, Response, Retry, Source, Subject, understand
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
@@ -108,8 +108,18 @@ class Obtained(msgspec.Struct, frozen=True):
     retry_at: str | None = None
 
 
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """An answer as it came, with when its request was begun and when it was there."""
+
+    source: Source
+    request: Request
+    response: Response
+    asked_at: str
+    read_at: str
+
+
 class Caller:
-    """Sends requests and keeps the ledger of them."""
+    """Sends requests and keeps the ledger of them. `note` is given every answer, and must be quick and never raise."""
 
     def __init__(
         self,
@@ -123,6 +133,7 @@ class Caller:
         terms: Mapping[str, Terms],
         on_unknown: OnUnknown,
         jitter: Callable[[], float] = random.random,
+        note: Callable[[Heard, Reading], None] = lambda heard, reading: None,
     ) -> None:
         self._writer = writer
         self._door = door
@@ -133,6 +144,7 @@ class Caller:
         self._terms = terms
         self._most_unknowns = MOST_UNKNOWNS[on_unknown]
         self._jitter = jitter
+        self._note = note
         self._used_up: dict[str, tuple[Refusal, float]] = {}
         self._bookings: dict[str, Bookings] = {}
 
@@ -153,14 +165,17 @@ class Caller:
         """
         refused_at: float | None = None
         while True:
-            refusal = await self._refused(source, behalf) or await self._try_to_begin(source, request, behalf)
+            refusal = await self._refused(source, request, behalf) or await self._try_to_begin(source, request, behalf)
             if isinstance(refusal, Attempt):
                 return refusal
             refused_at = refused_at or time.monotonic()
             self._hold_or_push_back(source, behalf, refusal, time.monotonic() - refused_at)
 
-    async def _refused(self, source: Source, behalf: Behalf) -> Refusal | None:
+    async def _refused(self, source: Source, request: Request, behalf: Behalf) -> Refusal | None:
         """Return a refusal that is still known to hold; raises `Held` where the gate is closed."""
+        if request.role == METER:  # costs none of the credits that may be used up, and never finds out for others
+            self._gate.check_for_meter(source.provider)
+            return None
         await self._gate.wait_for_verdict(source.provider)
         self._gate.check(source.provider, behalf.tenant_id, behalf.batch_id)
         return self._known_refusal(source, behalf)
@@ -168,20 +183,35 @@ class Caller:
     async def _try_to_begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt | Refusal:
         if not await self._terms[source.name].pace.take(self._gate.draining, behalf.lane):
             raise Held("stopped before it was asked")
-        self._gate.enter(source.provider, behalf.tenant_id, behalf.batch_id)
+        if request.role == METER:
+            self._gate.check_for_meter(source.provider)
+        else:
+            self._gate.enter(source.provider, behalf.tenant_id, behalf.batch_id)
         attempt = self._stamp(source, request, behalf)
         begun: Refusal | None = None
         try:
             answer = await self._writer.put(Begin(attempt))
             begun = answer if isinstance(answer, Refusal) else None
-        except BaseException:
-            self._gate.give_up_probe(source.provider)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                self._writer.post(self._never_left(attempt))  # its row may be written already, or any moment
+            self._give_up_probe(source, request)
             raise
         if begun is None:
             return attempt
-        self._gate.give_up_probe(source.provider)
+        self._give_up_probe(source, request)
         self.note_refusal(begun)
         return begun
+
+    def _never_left(self, attempt: Attempt) -> Finish:
+        at = self._clock.stamp()
+        return Finish(
+            attempt.day, attempt.id, at, Status.CANCELLED.value, NOT_SENT, error="given up before it was sent"
+        )
+
+    def _give_up_probe(self, source: Source, request: Request) -> None:
+        if request.role != METER:
+            self._gate.give_up_probe(source.provider)
 
     def note_refusal(self, refusal: Refusal) -> None:
         """Remember that a limit is used up, so that it is not asked about for every request."""
@@ -267,9 +297,10 @@ class Caller:
             try:
                 reading, finish, etag = await self._send(source, subject, request, attempt, budget)
             except BaseException:
-                self._gate.give_up_probe(source.provider)
+                self._give_up_probe(source, request)
                 raise
-            self._judge(source, reading, finish)
+            if request.role != METER:  # how a question about a meter went says nothing about the others
+                self._judge(source, reading, finish)
             tries += 1
             if patient and finish.charge.kind is ChargeKind.NOT_SENT and self._gate.is_offline(source.provider):
                 self._writer.post(finish)  # an attempt without a network is not a try
@@ -313,7 +344,10 @@ class Caller:
         if reading.error is not None:
             reading = msgspec.structs.replace(reading, error=describe(reading.error, self._redact))
         etag = response.headers.get("etag") if response else None
-        return reading, self._finish(request, attempt, reading, response, took), etag
+        finish = self._finish(request, attempt, reading, response, took)
+        if response is not None:
+            self._note(Heard(source, request, response, attempt.begun_at, finish.at), reading)
+        return reading, finish, etag
 
     def _left_s(self, attempt: Attempt) -> float:
         """Return the seconds until the attempt's deadline, which runs from its begin, however long that took to write.
@@ -367,7 +401,9 @@ class Caller:
 
     def _stop(self, source: Source, reading: Reading) -> None:
         if reading.retry_after is None:
-            self._gate.stop(source.provider, _mend(source, reading))
+            ran_out = reading.status is Status.QUOTA_EXCEEDED
+            cause = Cause.RAN_OUT if ran_out else Cause.CONDEMNED
+            self._gate.stop(source.provider, _mend(source, reading), cause=cause)
         else:
             until = self._clock.now() + timedelta(seconds=reading.retry_after)
             self._gate.stop(source.provider, _rest(source, until), until, Cause.REST)

@@ -97,7 +97,7 @@ class Controls:
 
     def _resume(self, provider: str, stop: Stop) -> None:
         """A rest is kept; what somebody may have mended meanwhile is found out by one request."""
-        if stop.cause is Cause.CONDEMNED:
+        if stop.cause in (Cause.CONDEMNED, Cause.RAN_OUT):
             self._gate.try_again(provider, stop)
         else:
             self._gate.adopt(provider, stop)

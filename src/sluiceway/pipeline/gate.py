@@ -45,6 +45,7 @@ class Cause(StrEnum):
     """Why a breaker opened."""
 
     CONDEMNED = "condemned"
+    RAN_OUT = "ran_out"
     REST = "rest"
     FAILING = "failing"
 
@@ -125,11 +126,7 @@ class Gate:
 
     def check(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
         """Return if a request may be sent now; raises `Held` with the reason if not."""
-        if self.draining.is_set():
-            raise Held("stopped before it was asked")
-        for pause in self._pauses:
-            if pause.covers(provider, tenant_id, batch_id):
-                raise Held(pause.shown())
+        self._check_persons(provider, tenant_id, batch_id)
         stop = self.stops.get(provider)
         if stop is None:
             return
@@ -137,6 +134,24 @@ class Gate:
             raise Held(stop.reason, self._stamp_after(1.0))
         if stop.until is None or stop.until > self._now():
             raise Held(stop.reason, timestamp(stop.until) if stop.until else None)
+
+    def check_for_meter(self, provider: str) -> None:
+        """Return if a provider may be asked for its own meter now; raises `Held` with the reason if not.
+
+        That costs nothing, so it may also be asked when it has stopped us because credits ran out.
+        """
+        self._check_persons(provider, None, None)
+        stop = self.stops.get(provider)
+        if stop is not None and stop.cause is not Cause.RAN_OUT:
+            raise Held(stop.reason)
+
+    def _check_persons(self, provider: str, tenant_id: str | None, batch_id: str | None) -> None:
+        """Return unless a person has stopped this, or everything."""
+        if self.draining.is_set():
+            raise Held("stopped before it was asked")
+        for pause in self._pauses:
+            if pause.covers(provider, tenant_id, batch_id):
+                raise Held(pause.shown())
 
     def is_open(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> bool:
         """Tell whether requests may be sent now, to a provider whose breaker is closed."""

@@ -103,7 +103,7 @@ class Apollo:
         bend = judge_key(key) or bend
         if bend in ("bad-key", "revoked"):
             return _INVALID_KEY
-        if bend == "no-scope":
+        if bend == "no-scope" or ("not-master" in key and "/usage_stats/" in ask.path):
             return _inaccessible(ask.path)
         route = self._routes.get((ask.method, ask.path))
         if route is None:
@@ -180,6 +180,8 @@ class Apollo:
 
     def _api_usage(self, ask: Ask, _bend: Bend | None) -> Answer:
         key = self.credential(ask)
+        for path in (MATCH, BULK):  # an account's endpoints are listed whether they were used or not
+            self._windows_of(key, path)
         mine = {path: windows for (owner, path), windows in self._windows.items() if owner == key}
         return json_answer(200, {_usage_key(path): windows.usage() for path, windows in mine.items()})
 

@@ -21,6 +21,7 @@ from typing import Any
 CREDIT = 1000
 APOLLO_CREDIT_USD = 26_000
 CONTACTOUT_USD = {"search": 20_000, "email": 150_000, "phone": 250_000}
+PERSONAL_EMAIL_USD = 250_000  # for the e-mail credit, when a personal address is among what came back
 LONG_PROMPT = 100_000
 # micro-dollars per million tokens: in, out
 CLAUDE_USD = {
@@ -231,7 +232,8 @@ def _contactout(path: str, body: bytes) -> Cost:
         pools["email"] = CREDIT
     if profile["phone"]:
         pools["phone"] = CREDIT
-    usd = sum(CONTACTOUT_USD[pool] * amount // CREDIT for pool, amount in pools.items())
+    prices = {**CONTACTOUT_USD, "email": PERSONAL_EMAIL_USD} if profile["personal_email"] else CONTACTOUT_USD
+    usd = sum(prices[pool] * amount // CREDIT for pool, amount in pools.items())
     return Cost(counted=bool(pools), credits=sum(pools.values()), usd_micros=usd, pools=pools)
 
 

@@ -7,7 +7,9 @@ from importlib.metadata import EntryPoint, entry_points
 
 from sluiceway.errors import BadInput
 from sluiceway.sources._contract import (
+    METER,
     Credential,
+    MeterReading,
     Price,
     Reading,
     Request,
@@ -20,8 +22,10 @@ from sluiceway.sources._contract import (
     decoded,
     first_text,
     number,
+    quantity,
     record,
     refused,
+    reset_after,
     text,
     trouble,
     unreadable,
@@ -69,7 +73,9 @@ def _load(name: str) -> type[Source]:
 
 
 __all__ = [
+    "METER",
     "Credential",
+    "MeterReading",
     "Price",
     "Reading",
     "Request",
@@ -84,8 +90,10 @@ __all__ = [
     "decoded",
     "first_text",
     "number",
+    "quantity",
     "record",
     "refused",
+    "reset_after",
     "text",
     "trouble",
     "unreadable",

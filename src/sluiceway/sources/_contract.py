@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,11 +20,15 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-from sluiceway.outcome import FREE, UNKNOWN_CHARGE, Charge, Status
+from sluiceway.outcome import FREE, UNKNOWN_CHARGE, Charge, Status, timestamp
 from sluiceway.prospect import Found, Match, Person, Want
 
 T = TypeVar("T")
 _LONGEST_WAIT: Final = 366 * 86_400.0  # seconds; a provider that names a longer one has sent nonsense
+_MOST_ON_A_METER: Final = 10**15
+
+METER: Final = "meter"
+"""The role of a request for a provider's own meter; it costs nothing, and is about nobody."""
 
 
 class Retry(StrEnum):
@@ -127,6 +132,26 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     request_id: str | None = None
 
 
+class MeterReading(msgspec.Struct, frozen=True, gc=False):
+    """What a provider says of one of its own meters; `None` where it does not say.
+
+    `unit` is `requests`, `credits`, `usd` or `tokens`: requests and tokens are counted, credits are milli-credits,
+    dollars micro-dollars. A meter of credits is called `<pool> credits`, the pool as charges name it; one of requests
+    `<endpoint> per <window>`, the endpoint as requests name it, or `requests per <window>` where all count together.
+    `used` of `amount` leaves `remaining`, until `resets_at` (a stored moment). One that is `summed` is this answer's
+    alone, and the answers of a UTC day are added up. `error` says why the meter may not be read.
+    """
+
+    meter: str
+    unit: str
+    used: int | None = None
+    amount: int | None = None
+    remaining: int | None = None
+    resets_at: str | None = None
+    error: str | None = None
+    summed: bool = False
+
+
 class Subject(msgspec.Struct, frozen=True, gc=False):
     """What a source is told: the person, what may be bought, today's UTC date, and what other sources found."""
 
@@ -168,7 +193,8 @@ class Source(ABC):
     Manifest, all class attributes: `name` (in columns and the ledger), `provider` (whose meter counts), `title`,
     `needs`, `finds`, `pace` (requests per second over all hosts), `timeout_s`, `hosts` (base URL by host name, `""`
     where there is only one), `sandbox` (the same hosts' paths below a sandbox's URL), `after_others` (asked when the
-    other sources have closed), `docs_url`.
+    other sources have closed), `docs_url`; `meter_headers` (in lower case) are kept for `meters` beside the few that
+    every answer brings.
     """
 
     name: ClassVar[str]
@@ -181,6 +207,7 @@ class Source(ABC):
     hosts: ClassVar[Mapping[str, str]]
     sandbox: ClassVar[Mapping[str, str]] = {}
     after_others: ClassVar[bool] = False
+    meter_headers: ClassVar[tuple[str, ...]] = ()
     docs_url: ClassVar[str] = ""
 
     def __init__(self, credential: str = "", options: Mapping[str, str] | None = None) -> None:
@@ -233,6 +260,18 @@ class Source(ABC):
         """
         return None
 
+    def meters(self, request: Request, response: Response) -> tuple[MeterReading, ...]:
+        """Return what an answer to an ordinary request says of the provider's own meters; called for every answer."""
+        return ()
+
+    def meter_requests(self, today: date) -> tuple[Request, ...]:
+        """Return requests of the role `METER`, which ask for the provider's own meters and cost nothing."""
+        return ()
+
+    def read_meter(self, request: Request, response: Response) -> tuple[MeterReading, ...]:
+        """Read the answer to one of `meter_requests`; a refusal is a reading with an `error`."""
+        return ()
+
 
 @lru_cache(maxsize=64)  # all sources are told of a person at the same moment
 def _digest(person: Person) -> str:
@@ -260,6 +299,8 @@ def understand(source: Source, subject: Subject, request: Request, response: Res
     Never raises. A success that cannot be read may have been counted, so its charge is unknown; a refusal that
     cannot be read was still a refusal, and is free. This is how the pipeline reads every answer.
     """
+    if request.role == METER:
+        return _meter_answered(response, metered(source, request, response))
     try:
         return source.read(subject, request, response)
     except Exception as error:  # a provider may send anything, and whatever it sent has to be booked
@@ -267,6 +308,38 @@ def understand(source: Source, subject: Subject, request: Request, response: Res
     if response.status >= 400:
         return trouble(response, said) or refused(Status.FAILED, f"HTTP {response.status}: {said}")
     return unreadable(f"HTTP {response.status}: {said}")
+
+
+def metered(source: Source, request: Request, response: Response) -> tuple[MeterReading, ...]:
+    """Return what an answer says of the provider's own meters. Never raises: what cannot be read says nothing."""
+    try:
+        read = source.read_meter if request.role == METER else source.meters
+        return tuple(read(request, response))
+    except Exception:  # a provider may send anything, and no call may fail for a figure beside its answer
+        return ()
+
+
+def _meter_answered(response: Response, readings: tuple[MeterReading, ...]) -> Reading:
+    """Say how a request for a meter ended. It costs nothing, so what cannot be read is free as well."""
+    if error := next((reading.error for reading in readings if reading.error), None):
+        return refused(Status.UNAUTHORIZED, error)
+    if readings and response.status < 300:
+        return Reading(Status.COMPLETE, FREE)
+    said = _words(response)
+    reading = trouble(response, said) or refused(Status.FAILED, f"HTTP {response.status}: {said or 'no figures'}")
+    # However long it asks us to wait, that is about this question; the provider goes on being asked about people.
+    return msgspec.structs.replace(reading, retry=Retry.NEVER, retry_after=None)
+
+
+class _Complaint(msgspec.Struct):
+    error: Any = None
+    message: Any = None
+
+
+def _words(response: Response) -> str:
+    """Return what a refusal says, in the envelopes that most use."""
+    said = decoded(response, _Complaint)
+    return (text(said.error) or text(said.message) if said else "") or response.text().strip()
 
 
 def trouble(response: Response, said: str) -> Reading | None:
@@ -321,5 +394,23 @@ def number(value: Any) -> int | None:
     """Return a leaf as a whole number where it is one, written as a number or as text; else `None`."""
     try:
         return int(float(value)) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def quantity(value: Any, scale: int = 1) -> int | None:
+    """Return what a meter shows, times `scale`, as a whole number; `None` where it is none that a meter can show."""
+    try:
+        amount = Decimal(text(value)) * scale
+        return int(amount.to_integral_value()) if 0 <= amount <= _MOST_ON_A_METER else None
+    except ArithmeticError:  # not a number, `NaN`, which cannot be compared, or beyond reason
+        return None
+
+
+def reset_after(last_day: Any) -> str | None:
+    """Return the moment at which a period ends whose last day is named; `None` where it is no day."""
+    try:
+        day = date.fromisoformat(text(last_day)[:10]) + timedelta(days=1)
+        return timestamp(datetime.combine(day, time(), UTC))
     except (ValueError, OverflowError):
         return None

@@ -25,7 +25,7 @@ BODY_LIMIT = 8 * 1024 * 1024
 _CONNECT_S = 10.0
 _KEEPALIVE_S = 15.0
 _KEPT_HEADERS = ("content-type", "etag", "retry-after", "request-id", "x-request-id")
-"""What readers use; the rest is not worth carrying."""
+"""What readers use, beside what their source names for its meters; the rest is not worth carrying."""
 
 
 class Door:
@@ -71,7 +71,7 @@ class Door:
                 timeout=_timeout(timeout_s),
             ) as answer:
                 content = await self._body(answer)
-                return Response(answer.status, _kept(answer.headers), content)
+                return Response(answer.status, _kept(answer.headers, source), content)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise NotSent(f"cannot connect: {_reason(error)}") from error
         except TimeoutError as error:
@@ -116,8 +116,8 @@ def request_headers(source: Source, request: Request) -> dict[str, str]:
     return headers
 
 
-def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+def _kept(headers: Mapping[str, str], source: Source) -> dict[str, str]:
+    return {name: headers[name] for name in (*_KEPT_HEADERS, *source.meter_headers) if name in headers}
 
 
 def _reason(error: BaseException) -> str:

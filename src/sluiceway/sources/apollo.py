@@ -2,12 +2,14 @@
 
 Wire format: https://docs.apollo.io/reference/people-enrichment. All inputs travel in the query string, so URLs are
 never logged with it. A miss is a 200 whose `person` is null or absent, and costs nothing. Phones would arrive by
-webhook and are not asked for.
+webhook and are not asked for. Every answer but a 401 and a 403 tells in its headers how many requests are left; a key
+with the scope, or a master key, may also ask for all endpoints' requests and for the account's credits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any, ClassVar
 
 import msgspec
@@ -15,7 +17,9 @@ import msgspec
 from sluiceway.outcome import FREE, Status, billed
 from sluiceway.prospect import Field, Found, Match, Person, Want, match
 from sluiceway.sources._contract import (
+    METER,
     Credential,
+    MeterReading,
     Price,
     Reading,
     Request,
@@ -27,8 +31,10 @@ from sluiceway.sources._contract import (
     decoded,
     first_text,
     number,
+    quantity,
     record,
     refused,
+    reset_after,
     text,
     trouble,
     unreadable,
@@ -36,6 +42,14 @@ from sluiceway.sources._contract import (
 
 CREDIT = {"lead": 1000}
 _HEALTH = "auth/health"
+_REQUESTS_LEFT = Request("usage_stats/api_usage_stats", "POST", "/usage_stats/api_usage_stats", role=METER)
+_CREDITS_LEFT = Request("usage_stats/credit_usage_stats", "POST", "/usage_stats/credit_usage_stats", role=METER)
+# Of each window: its limit, what was used of it, and what is left.
+_WINDOWS = {
+    "minute": ("x-rate-limit-minute", "x-minute-usage", "x-minute-requests-left"),
+    "hour": ("x-rate-limit-hourly", "x-hourly-usage", "x-hourly-requests-left"),
+    "day": ("x-rate-limit-24-hour", "x-24-hour-usage", "x-24-hour-requests-left"),
+}
 _PLACEHOLDER = "email_not_unlocked@domain.com"
 _USD_MICROS_PER_CREDIT = 26_000  # what one integrator computes from list prices
 
@@ -83,6 +97,27 @@ class Health(msgspec.Struct):
     is_logged_in: Any = None
 
 
+class CreditUsage(msgspec.Struct):
+    """The body of `credit_usage_stats`."""
+
+    credit_usage_stats: Any = None
+    current_credit_cycle: Any = None
+
+
+class Cycle(msgspec.Struct):
+    """The credits' billing cycle."""
+
+    end_date: Any = None
+
+
+class Usage(msgspec.Struct):
+    """One window's requests, or one pool's credits."""
+
+    limit: Any = None
+    consumed: Any = None
+    left_over: Any = None
+
+
 class Complaint(msgspec.Struct):
     """The body of a refusal, in any of Apollo's three envelopes."""
 
@@ -120,6 +155,7 @@ class Apollo(Source):
     pace = 3.0  # 200 a minute, the lower of the paid plans
     hosts: ClassVar[Mapping[str, str]] = {"": "https://api.apollo.io/api/v1"}
     sandbox: ClassVar[Mapping[str, str]] = {"": "/apollo/api/v1"}
+    meter_headers = tuple(name for window in _WINDOWS.values() for name in window)
     docs_url = "https://docs.apollo.io/reference/people-enrichment"
 
     def headers(self) -> Mapping[str, str]:
@@ -155,6 +191,34 @@ class Apollo(Source):
     def check(self) -> Request:
         return Request(_HEALTH, "GET", "/auth/health")
 
+    def meters(self, request: Request, response: Response) -> tuple[MeterReading, ...]:
+        """Read the windows of the endpoint that answered; one without a limit has an empty header, and no figures."""
+        said = response.headers
+        return tuple(
+            MeterReading(
+                f"{request.endpoint} per {window}",
+                "requests",
+                used=quantity(said.get(used)),
+                amount=quantity(said.get(limit)),
+                remaining=quantity(said.get(left)),
+            )
+            for window, (limit, used, left) in _WINDOWS.items()
+            if limit in said
+        )
+
+    def meter_requests(self, today: date) -> tuple[Request, ...]:
+        return _CREDITS_LEFT, _REQUESTS_LEFT
+
+    def read_meter(self, request: Request, response: Response) -> tuple[MeterReading, ...]:
+        """Read credits and requests. A key that may not see the credits is told so; requests are in every header."""
+        if response.status == 200:
+            is_credits = request.endpoint == _CREDITS_LEFT.endpoint
+            return tuple(_credit_meters(response) if is_credits else _request_meters(response))
+        if request.endpoint == _REQUESTS_LEFT.endpoint or response.status == 429 or response.status >= 500:
+            return ()
+        error = f"HTTP {response.status}: {_complaint(response) or 'no reason given'}"
+        return (MeterReading("lead credits", "credits", error=error),)
+
 
 def _parameters(person: Person) -> Iterator[tuple[str, str]]:
     named = {
@@ -167,6 +231,47 @@ def _parameters(person: Person) -> Iterator[tuple[str, str]]:
         "linkedin_url": person.linkedin_url,
     }
     return ((name, value) for name, value in named.items() if value)
+
+
+def _credit_meters(response: Response) -> Iterator[MeterReading]:
+    """Yield the account's pools; a pool with nothing in it that nothing was taken from is not part of the plan."""
+    answer = decoded(response, CreditUsage) or CreditUsage()
+    resets_at = reset_after(record(answer.current_credit_cycle, Cycle).end_date)
+    for name, said in _members(answer.credit_usage_stats):
+        pool, figures = name.removesuffix("_credit"), _figures(said, 1000)
+        if pool == "lead" or (pool and any(figures)):
+            yield MeterReading(f"{pool} credits", "credits", *figures, resets_at=resets_at)
+
+
+def _request_meters(response: Response) -> Iterator[MeterReading]:
+    """Yield the windows of every endpoint of the account, but not those that only questions like this one use."""
+    for said, windows in _members(decoded(response, dict[str, Any])):
+        endpoint = _endpoint(said)
+        for window, figures in _members(windows):
+            if endpoint and not endpoint.startswith("usage_stats/") and window in _WINDOWS:
+                yield MeterReading(f"{endpoint} per {window}", "requests", *_figures(figures, 1))
+
+
+def _members(said: Any) -> list[tuple[str, Any]]:
+    return list(said.items()) if isinstance(said, dict) else []
+
+
+def _endpoint(said: str) -> str:
+    """Return an endpoint as requests name it, from a JSON list in a text: `["api/v1/people", "match"]`."""
+    try:
+        parts = msgspec.json.decode(said, type=list[Any])
+    except ValueError:
+        return ""
+    return "/".join(map(text, parts)).removeprefix("api/v1/")
+
+
+def _figures(said: Any, scale: int) -> tuple[int | None, int | None, int | None]:
+    """Return what was used of how much, and what is left: the smaller figure where `left_over` does not add up."""
+    usage = record(said, Usage)
+    used, amount = quantity(usage.consumed, scale), quantity(usage.limit, scale)
+    reckoned = None if used is None or amount is None else max(0, amount - used)
+    left = [figure for figure in (quantity(usage.left_over, scale), reckoned) if figure is not None]
+    return used, amount, min(left, default=None)
 
 
 def _health(said: Health) -> Reading:

@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from sluiceway.outcome import FREE, Charge, ChargeKind, Status
+from sluiceway.outcome import FREE, Charge, ChargeKind, Status, parse_timestamp, timestamp
 from sluiceway.prospect import Field, Found, Person, Want
 from sluiceway.sources._contract import (
     Credential,
+    MeterReading,
     Price,
     Reading,
     Request,
@@ -28,6 +29,7 @@ from sluiceway.sources._contract import (
     Subject,
     body,
     decoded,
+    quantity,
     record,
     refused,
     text,
@@ -43,6 +45,11 @@ INPUT_BYTES = 24_000
 """The most bytes of findings that are sent; what is over is shortened, and the input says so."""
 
 _MODELS = "models"
+# Of each allowance that fills up again by the minute: its limit, what is left of it, and when it is full.
+_ALLOWANCES = {
+    name: tuple(f"anthropic-ratelimit-{name}-{figure}" for figure in ("limit", "remaining", "reset"))
+    for name in ("requests", "tokens", "input-tokens", "output-tokens")
+}
 _LONG_PROMPT = 100_000  # tokens; above it some models cost more, and INPUT_BYTES keeps us below
 _DATED = re.compile(r"-\d{8}$")
 _OUT_OF_BUDGET = re.compile(r"reached your specified .*usage limits|credit balance is too low", re.IGNORECASE)
@@ -207,6 +214,7 @@ class Claude(Source):
     hosts: ClassVar[Mapping[str, str]] = {"": "https://api.anthropic.com"}
     sandbox: ClassVar[Mapping[str, str]] = {"": "/claude"}
     after_others = True
+    meter_headers = tuple(name for allowance in _ALLOWANCES.values() for name in allowance)
     docs_url = "https://platform.claude.com/docs/en/api/messages"
 
     def __init__(self, credential: str = "", options: Mapping[str, str] | None = None) -> None:
@@ -274,6 +282,26 @@ class Claude(Source):
 
     def check(self) -> Request:
         return Request(_MODELS, "GET", "/v1/models")
+
+    def meters(self, request: Request, response: Response) -> tuple[MeterReading, ...]:
+        """Read the allowances that the answer's headers tell of."""
+        said = response.headers
+        return tuple(
+            MeterReading(
+                f"{name.replace('-', ' ')} per minute",
+                "requests" if name == "requests" else "tokens",
+                amount=quantity(said.get(limit)),
+                remaining=quantity(said.get(left)),
+                resets_at=_moment(said.get(reset)),
+            )
+            for name, (limit, left, reset) in _ALLOWANCES.items()
+            if limit in said
+        )
+
+
+def _moment(said: str | None) -> str | None:
+    moment = parse_timestamp(said or "")
+    return timestamp(moment) if moment else None
 
 
 def _takes_effort(model: str) -> bool:

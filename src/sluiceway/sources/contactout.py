@@ -2,13 +2,15 @@
 
 Wire format: https://api.contactout.com/#people-enrich. A miss is a 404 and costs nothing; a profile costs a search
 credit, an e-mail of a kind that was asked for an e-mail credit, a phone a phone credit. The status in the body may
-differ from HTTP's. A key without access may be answered with 200 and a canned sample, which is never stored.
+differ from HTTP's. A key without access may be answered with 200 and a canned sample, which is never stored. What is
+left of the three pools is asked for at `/stats`, which costs nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -17,7 +19,9 @@ import msgspec
 from sluiceway.outcome import FREE, Charge, Status, billed
 from sluiceway.prospect import Field, Found, Match, Person, Want, match, normal_domain, normal_email, normal_linkedin
 from sluiceway.sources._contract import (
+    METER,
     Credential,
+    MeterReading,
     Price,
     Reading,
     Request,
@@ -30,8 +34,10 @@ from sluiceway.sources._contract import (
     decoded,
     first_text,
     number,
+    quantity,
     record,
     refused,
+    reset_after,
     text,
     trouble,
     unreadable,
@@ -48,7 +54,10 @@ _FIELD = {
     Want.PHONE: Field.PHONE,
 }
 _STATS = "stats"
+_POOLS = {"search": "search_", "email": "", "phone": "phone_"}
+"""The pools of credits, and how the usage figures of each begin."""
 _SAMPLE_PERIOD = "2023-04"  # the month that canned usage figures are always from
+_CANNED_FIGURES = "canned usage figures"
 _SAMPLE_ADDRESS = re.compile(r"@example\.(com|org|net)$", re.IGNORECASE)
 _ABOUT_CREDENTIALS = re.compile(r"credential|token|header|api.?key|unauthori[sz]ed|authenticat", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -106,6 +115,7 @@ class Period(msgspec.Struct):
     """The month that usage figures are about."""
 
     start: Any = None
+    end: Any = None
 
 
 class ContactOut(Source):
@@ -167,6 +177,22 @@ class ContactOut(Source):
 
     def check(self) -> Request:
         return Request(_STATS, "GET", "/stats")
+
+    def meter_requests(self, today: date) -> tuple[Request, ...]:
+        return (Request(_STATS, "GET", "/stats", (("period", f"{today:%Y-%m}"),), role=METER),)
+
+    def read_meter(self, request: Request, response: Response) -> tuple[MeterReading, ...]:
+        answer = decoded(response, Answer)
+        status = _status(response.status, answer)
+        if status == 429 or status >= 500:
+            return ()
+        if status != 200:
+            return _unread(f"HTTP {status}: {_words(response, answer) or 'no reason given'}")
+        if answer is None or not isinstance(answer.usage, dict):
+            return ()
+        if _is_canned(answer):
+            return _unread(_without_access(_CANNED_FIGURES))
+        return tuple(_pool_meter(pool, answer) for pool in _POOLS)
 
 
 def _cost(wants: tuple[Want, ...]) -> tuple[dict[str, int], int]:
@@ -261,21 +287,48 @@ def _is_sample(profile: Profile, message: Any) -> bool:
 
 
 def _no_access(what: str) -> Reading:
-    error = f"ContactOut sent {what}: the key has no access or no credits"
-    return refused(Status.UNAUTHORIZED, error, Retry.STOP)
+    return refused(Status.UNAUTHORIZED, _without_access(what), Retry.STOP)
+
+
+def _without_access(what: str) -> str:
+    return f"ContactOut sent {what}: the key has no access or no credits"
+
+
+def _is_canned(answer: Answer) -> bool:
+    return text(record(answer.period, Period).start).startswith(_SAMPLE_PERIOD)
 
 
 def _stats(answer: Answer) -> Reading:
     """Read the account's own usage; pre-paid accounts have no `remaining`, and there `quota` is what is left."""
     if not isinstance(answer.usage, dict):
         return unreadable("HTTP 200: usage figures without usage")
-    if text(record(answer.period, Period).start).startswith(_SAMPLE_PERIOD):
-        return _no_access("canned usage figures")
+    if _is_canned(answer):
+        return _no_access(_CANNED_FIGURES)
     left = {
         pool: number(answer.usage.get(f"{prefix}remaining", answer.usage.get(f"{prefix}quota")))
-        for pool, prefix in (("email", ""), ("phone", "phone_"), ("search", "search_"))
+        for pool, prefix in _POOLS.items()
     }
     return Reading(Status.COMPLETE, FREE, data={"credits_left": left})
+
+
+def _unread(error: str) -> tuple[MeterReading, ...]:
+    return tuple(MeterReading(f"{pool} credits", "credits", error=error) for pool in _POOLS)
+
+
+def _pool_meter(pool: str, answer: Answer) -> MeterReading:
+    """Read one pool; on a pre-paid account the month's count says nothing about the credits that were bought."""
+    start = _POOLS[pool]
+    figures = {name: quantity(answer.usage.get(f"{start}{name}"), 1000) for name in ("count", "quota", "remaining")}
+    if figures["remaining"] is None:
+        return MeterReading(f"{pool} credits", "credits", remaining=figures["quota"])
+    return MeterReading(
+        f"{pool} credits",
+        "credits",
+        used=figures["count"],
+        amount=figures["quota"],
+        remaining=figures["remaining"],
+        resets_at=reset_after(record(answer.period, Period).end),
+    )
 
 
 def _snake(said: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date
-from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from sluiceway.outcome import Status, billed
 from sluiceway.prospect import Field, Found, Match, Person, Want, fold, normal_company, normal_domain, same_name
 from sluiceway.sources._contract import (
     Credential,
+    MeterReading,
     Price,
     Reading,
     Request,
@@ -30,6 +30,7 @@ from sluiceway.sources._contract import (
     Subject,
     body,
     decoded,
+    quantity,
     record,
     refused,
     text,
@@ -56,6 +57,12 @@ class Results(msgspec.Struct):
 
     results: Any
     request_id: Any = msgspec.field(default=None, name="requestId")
+    cost: Any = msgspec.field(default=None, name="costDollars")
+
+
+class Priced(msgspec.Struct):
+    """The body of a 200, as far as its cost goes."""
+
     cost: Any = msgspec.field(default=None, name="costDollars")
 
 
@@ -135,6 +142,12 @@ class Exa(Source):
             data={"weak": apart} if apart else None,
             request_id=text(answer.request_id) or response.headers.get("x-request-id"),
         )
+
+    def meters(self, request: Request, response: Response) -> tuple[MeterReading, ...]:
+        """Read what the answer cost; there is no telling what is left."""
+        answer = decoded(response, Priced) if response.status == 200 else None
+        cost = _usd_micros(record(answer.cost, Cost).total) if answer else None
+        return () if cost is None else (MeterReading("cost per day", "usd", used=cost, summed=True),)
 
 
 def _sorted_out(person: Person, results: list[Any]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -236,11 +249,8 @@ def _day(moment: str) -> str:
 
 def _usd_micros(dollars: Any) -> int | None:
     """Return what the search cost; `None` where Exa does not say, or says what cannot be."""
-    try:
-        amount = Decimal(text(dollars)) * 1_000_000
-        return int(amount.to_integral_value()) if 0 <= amount <= _NONSENSE_USD_MICROS else None
-    except InvalidOperation:  # not a number; or `NaN`, which cannot be compared
-        return None
+    amount = quantity(dollars, 1_000_000)
+    return amount if amount is not None and amount <= _NONSENSE_USD_MICROS else None
 
 
 def _complaint(response: Response) -> str:

@@ -19,6 +19,8 @@ import msgspec
 from sluiceway.outcome import ANSWERED, FAILURES, Charge, ChargeKind, Status
 from sluiceway.prospect import Field, Found, Match, Person, Want
 from sluiceway.sources._contract import (
+    METER,
+    MeterReading,
     Price,
     Reading,
     Request,
@@ -37,6 +39,8 @@ _LABEL: Final = re.compile(r"[a-z][a-z0-9_]*")
 _ENDS: Final = (ANSWERED | FAILURES) - {Status.CACHED, Status.CIRCUIT_OPEN}
 _LONGEST_CONVERSATION: Final = 500
 _TODAY: Final = date(2026, 11, 24)
+_METER_NAMES: Final = {"requests": r".+ per \w+", "credits": r".+ credits", "usd": ".+", "tokens": ".+"}
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 class BrokenContract(AssertionError):  # noqa: N818 - an assertion about someone's code, and it reads as what it is
@@ -46,6 +50,7 @@ class BrokenContract(AssertionError):  # noqa: N818 - an assertion about someone
 def check_source(source_class: type[Source]) -> None:
     """Raise `BrokenContract` if a source breaks any rule that can be checked without knowing its provider."""
     check_manifest(source_class)
+    check_meters(source_class)
     for subject in sample_subjects():
         check_asking(source_class, subject)
         for response in sample_responses():
@@ -153,6 +158,50 @@ def check_reading(source: Source, subject: Subject, request: Request, response: 
     return reading
 
 
+def check_meters(source_class: type[Source]) -> None:
+    """Check what a source makes of its provider's own meters: whatever it is sent, it never raises."""
+    source, name = source_class(_MARK), source_class.name
+    _hold(all(h == h.lower() for h in source.meter_headers), f"{name}: meter_headers must be in lower case")
+    asked = source.meter_requests(_TODAY)
+    for request in asked:
+        check_request(source_class, request)
+        _hold(request.role == METER, f"{name}: a request for a meter must have the role METER")
+        _hold(not request.price.paid and not request.shared, f"{name}: a request for a meter is free, and not shared")
+    ordinary = Request("people", "GET", "/people", host=next(iter(source.hosts)))
+    for response in sample_responses(source.meter_headers):
+        for request in (ordinary, *asked):
+            _check_metered(source, request, response)
+
+
+def _check_metered(source: Source, request: Request, response: Response) -> None:
+    about = f"{source.name}, given HTTP {response.status} {response.body[:60]!r}"
+    method = "read_meter" if request.role == METER else "meters"
+    try:
+        readings = getattr(source, method)(request, response)
+    except Exception as error:
+        raise BrokenContract(f"{about}: {method} must not raise, and raised {error!r}") from error
+    for reading in readings:
+        check_meter_reading(about, reading)
+    if request.role == METER:
+        charge = understand(source, next(sample_subjects()), request, response).charge
+        _hold(charge.kind is not ChargeKind.BILLED, f"{about}: billed, and yet only for a meter")
+
+
+def check_meter_reading(about: str, reading: MeterReading) -> None:
+    """Check one reading of a meter: its name, its unit, and its figures. `about` begins the sentence that complains."""
+    figures = (reading.used, reading.amount, reading.remaining)
+    _hold(bool(reading.meter.strip()), f"{about}: a meter without a name")
+    _hold(reading.unit in _METER_NAMES, f"{about}: a meter's unit is one of {', '.join(_METER_NAMES)}")
+    named = re.fullmatch(_METER_NAMES.get(reading.unit, ""), reading.meter, re.DOTALL)
+    _hold(bool(named), f"{about}: {reading.meter!r} is not how a meter of {reading.unit} is called")
+    _hold(all(map(_is_amount, figures)), f"{about}: a meter's figures are whole and not negative, or None")
+    _hold(reading.error is None or bool(reading.error.strip()), f"{about}: a meter's error must say why")
+    _hold(reading.error is None or figures == (None, None, None), f"{about}: a meter that is not told has no figures")
+    moment = reading.resets_at is None or bool(_MOMENT.fullmatch(reading.resets_at))
+    _hold(moment, f"{about}: {reading.resets_at!r} is not a moment such as 2026-11-24T00:00:00.000Z")
+    _hold(not reading.summed or reading.used is not None, f"{about}: what is summed needs `used`")
+
+
 def _check_charge(about: str, charge: Charge, response: Response) -> None:
     amounts = (charge.usd_micros, charge.tokens_in, charge.tokens_out, *(charge.credits or {}).values())
     _hold(all(map(_is_amount, amounts)), f"{about}: amounts are whole and not negative, or None where unknown")
@@ -217,13 +266,17 @@ _BODIES: Final = (
     b'{"person": 1, "profile": "x", "results": null, "content": null, "costDollars": [], "usage": 3}',
     b'{"error": {"type": [], "message": {}, "details": 5}, "message": 4, "status_code": "200", "tag": []}',
     b'{"error": "no", "message": "no", "status_code": 99999999999999}',
+    b'{"usage": {"count": -1, "quota": "x", "remaining": []}, "period": 7, "costDollars": {"total": 1e300}}',
+    b'{"credit_usage_stats": {"lead_credit": 3}, "current_credit_cycle": [], "[]": {"day": {"limit": null}}, "?": 1}',
 )
 
 
-def sample_responses() -> Iterator[Response]:
-    """Yield answers of every kind we have seen, and some nobody should send."""
+def sample_responses(meter_headers: tuple[str, ...] = ()) -> Iterator[Response]:
+    """Yield answers of every kind we have seen, and some nobody should send; these headers among them, if any."""
     for status, content in product(_STATUSES, _BODIES):
         yield Response(status, {"content-type": "application/json"}, content)
+    for value in ("", "200", "-1", "nan", "1e999", "a few", "2026-11-24T10:00:00Z", "9" * 400) if meter_headers else ():
+        yield Response(200, dict.fromkeys(meter_headers, value), b"{}")
     for wait in ("30", "-1", "nan", "1e999", "Wed, 21 Oct 2026 07:28:00 GMT"):
         yield Response(429, {"retry-after": wait}, b"{}")
 
