@@ -86,12 +86,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 class Redactor:
     """Takes secrets, and the people asked about, out of any text before it is stored or shown.
 
-    Knows the literal secrets it was given, raw and percent-encoded, and the shapes keys usually have.
+    Knows the literal secrets it was given, raw and percent-encoded, in any case, and the shapes keys usually have.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         longest_first = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
-        self._literal = re.compile("|".join(map(_any_spelling, longest_first))) if longest_first else None
+        pattern = "|".join(map(_any_spelling, longest_first))
+        self._literal = re.compile(pattern, re.IGNORECASE) if longest_first else None
 
     def __call__(self, text: str) -> str:
         """Return the text on one line without secrets, e-mail addresses or URL queries."""
@@ -112,7 +113,7 @@ def _any_spelling(secret: str) -> str:
 
 
 def _any_spelling_of(character: str) -> str:
-    encoded = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
+    encoded = "".join(f"%(?:25)*{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
     plain = re.escape(character)
     return f"(?:{plain}|{encoded}|{_any_spelling_of('+')})" if character == " " else f"(?:{plain}|{encoded})"
 
