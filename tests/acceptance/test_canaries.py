@@ -34,6 +34,7 @@ KEYS = {
     "ANTHROPIC_API_KEY": "sandbox-clQ7xw+Four/k9",
 }
 KEY_OF = dict(zip(("apollo", "contactout", "exa", "claude"), KEYS.values(), strict=True))
+REDIS_PASSWORD = "rdQ7xw+Five/k9"
 NAME = "Zuleïka Quint-Ørsted"
 EMAIL = "zuleika.qo@quorvane.example"
 PHONE = "+44 (20) 7946-0958"
@@ -43,7 +44,7 @@ MARK = "trialled"
 ROWS = 24
 
 # What is searched for, in letters and digits alone: a piece of every value that nothing else has.
-KEY_TRACES = ("q7xwone", "q7xwtwo", "q7xwthree", "q7xwfour")
+KEY_TRACES = ("q7xwone", "q7xwtwo", "q7xwthree", "q7xwfour", "q7xwfive")
 PERSON_TRACES = ("zuleik", "zulek", "quint", "rsted", "79460958", "qo7f3a9")
 
 
@@ -109,7 +110,8 @@ def logged(desk: Desk) -> dict[str, str]:
         "logging.getLogger('sqlalchemy').setLevel(logging.INFO)\n"
     )
     path = os.pathsep.join(filter(None, (str(desk.folder), os.environ.get("PYTHONPATH"))))
-    return {**KEYS, "PYTHONPATH": path}
+    redis_url = f"redis://:{quote(REDIS_PASSWORD, safe='')}@127.0.0.1:1"  # where nobody listens
+    return {**KEYS, "SLUICEWAY_REDIS_URL": redis_url, "SLUICEWAY_WAIT_AT_MOST_S": "0", "PYTHONPATH": path}
 
 
 def refuse(desk: Desk, status: int, *providers: str, turn: int = 0, most: int = 4, times: int = 1) -> None:
@@ -148,15 +150,15 @@ def test_no_key_and_nobody_is_found_again_whatever_providers_say_back(
         screens.append(done.screen)
         clear(desk)
 
-    # Refusals of the key or the account: for most providers the first is the last.
-    for turn, status in enumerate((403, 401, 402)):
-        refuse(desk, status, *OTHERS, turn=turn, most=1, times=8)
-        enrich("--sources", ",".join(OTHERS), "--tenant", f"tenant-{status}", "--first", "8")
-    # Refusals of one request: the next prospect is asked.
+    # Refusals of one request: the next prospect is asked. EDGAR is asked for one page on behalf of many.
     for status in (404, 422, 429, 500, 200, 400):
         refuse(desk, status, "apollo", "contactout", "exa", turn=status)
-        refuse(desk, status, "edgar", turn=status, most=1)  # asked for one page on behalf of many
+        refuse(desk, status, "edgar", turn=status, most=1, times=ROWS if status == 400 else 1)
     enrich("--sources", ",".join(OTHERS))
+    # Refusals of the key or the account: for most providers the first is the last.
+    for turn, status in enumerate((401, 402, 403)):
+        refuse(desk, status, *OTHERS, turn=turn, most=1, times=8)
+        enrich("--sources", ",".join(OTHERS), "--tenant", f"tenant-{status}", "--first", "8")
     # Claude is asked about what others found.
     find(desk)
     for status in (422, 429, 500, 200, 400):
