@@ -308,7 +308,7 @@ def _in_words(by_hand: Outcome, ours: Outcome) -> Iterator[str]:
     yield f"bill for the same answers is ${dearer:,.2f} higher."
     unknown, repeated = ours.sum_of("unknown"), ours.sum_of("repeated")
     yield f"Sluiceway counts every billed call, or lists it: kills cut {unknown:,} off, which are listed as"
-    yield f"unknown; {repeated:,} of them had been billed and were bought once more (--on-unknown leave: 0)."
+    yield f"unknown; {repeated:,} of them had been billed and were bought once more (--on-unknown ask-once)."
     yield "EDGAR counts documents answered 200; by hand, shared ones are fetched again in each life."
 
 
