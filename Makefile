@@ -1,6 +1,6 @@
 # Everything a fresh machine needs is set up by these targets; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test drill check bench services lock clean
+.PHONY: help setup demo test drill check bench proof services lock clean
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
@@ -46,6 +46,9 @@ check: $(DEV)  ## Check style and types, for Linux, macOS and Windows
 
 bench: $(DEV) services  ## Measure speed and memory as ratios; writes bench/out/latest.json
 	@$(BIN)/python -m bench
+
+proof: $(DEV) services  ## Kill a hand-written job and Sluiceway 20 times each, and compare the books; under 2 minutes
+	@$(BIN)/python -m bench.proof $(if $(SEED),--seed $(SEED))
 
 lock: $(DEV)  ## Pin the newest versions of everything, after a change to pyproject.toml
 	@scripts/lock

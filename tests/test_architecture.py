@@ -13,7 +13,7 @@ import sluiceway
 
 SRC = Path(sluiceway.__file__).parent
 
-WORDS = {"errors", "outcome", "prospect", "settings", "identifier", "process", "crash"}
+WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash"}
 FILES = {"people_file", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
 PIPELINE = LEDGER | {"sources", "usage", "pipeline"}

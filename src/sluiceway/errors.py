@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class SluicewayError(Exception):
@@ -68,6 +68,10 @@ class NewerStore(Mistaken):
 LONGEST_ERROR = 300
 """Characters of an error that are kept; cut only after redaction, so no half of a key survives a cut."""
 
+_LONGEST_READ = 4_000
+_HALF_READ = 1_000
+"""Characters at the end of a line that are dropped when its text was cut: they may be half of what is hidden whole."""
+
 _HIDDEN = "[redacted]"
 _QUERY = re.compile(r"(?i)(https?://[^\s\"'<>?]+)\?[^\s\"'<>]*")
 _LABELLED = re.compile(
@@ -75,29 +79,32 @@ _LABELLED = re.compile(
     r"|\bbearer\s+|\bbasic\s+)(?:bearer\s+|basic\s+)?([A-Za-z0-9._~+/%-]{6,}=*)"
 )
 _KEY_SHAPED = re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{8,}")
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+(?:@|%40)[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
+EMAIL = re.compile(r"[\w.%+'-]{1,200}(?:@|%(?:25)*40)[\w.-]{1,200}\.\w{2,24}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 
 
 class Redactor:
     """Takes secrets, and the people asked about, out of any text before it is stored or shown.
 
-    Knows the literal secrets it was given, raw and percent-encoded, and the shapes keys usually have.
+    Knows the literal secrets it was given, raw and percent-encoded, in any case, and the shapes keys usually have.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         longest_first = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
-        self._literal = re.compile("|".join(map(_any_spelling, longest_first))) if longest_first else None
+        pattern = "|".join(map(_any_spelling, longest_first))
+        self._literal = re.compile(pattern, re.IGNORECASE) if longest_first else None
 
     def __call__(self, text: str) -> str:
         """Return the text on one line without secrets, e-mail addresses or URL queries."""
+        text = EMAIL.sub("[e-mail]", _QUERY.sub(r"\1", self.without_keys(text)))
+        return _CONTROL.sub(" ", text).strip()
+
+    def without_keys(self, text: str) -> str:
+        """Return the text without secrets, and as it is otherwise."""
         if self._literal:
             text = self._literal.sub(_HIDDEN, text)
-        text = _QUERY.sub(r"\1", text)
         text = _LABELLED.sub(rf"\1{_HIDDEN}", text)
-        text = _KEY_SHAPED.sub(_HIDDEN, text)
-        text = _EMAIL.sub("[e-mail]", text)
-        return _CONTROL.sub(" ", text).strip()
+        return _KEY_SHAPED.sub(_HIDDEN, text)
 
 
 def _any_spelling(secret: str) -> str:
@@ -106,15 +113,18 @@ def _any_spelling(secret: str) -> str:
 
 
 def _any_spelling_of(character: str) -> str:
-    encoded = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
+    encoded = "".join(f"%(?:25)*{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
     plain = re.escape(character)
-    return f"(?:{plain}|{encoded}|\\+)" if character == " " else f"(?:{plain}|{encoded})"
+    return f"(?:{plain}|{encoded}|{_any_spelling_of('+')})" if character == " " else f"(?:{plain}|{encoded})"
 
 
-def describe(error: BaseException | str, redact: Redactor) -> str:
+def describe(error: BaseException | str, redact: Callable[[str], str]) -> str:
     """Return a non-empty, redacted line for any exception or provider text, at most `LONGEST_ERROR` characters."""
     text = error if isinstance(error, str) else _words(error)
-    line = redact(text) or (type(error).__name__ if not isinstance(error, str) else "no reason given")
+    line = redact(text[:_LONGEST_READ])
+    if len(text) > _LONGEST_READ:
+        line = line[:-_HALF_READ]
+    line = line or (type(error).__name__ if not isinstance(error, str) else "no reason given")
     return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
 
 

@@ -110,6 +110,7 @@ async def _check_all(settings: Settings, names: list[str] | None, target: Target
 async def _check(app: App, caller: Caller, source: Source) -> tuple[str, str]:
     """Ask once, with a row in the ledger as for every request."""
     from sluiceway.pipeline.caller import Behalf, Budget
+    from sluiceway.pipeline.gate import Held
     from sluiceway.prospect import Person
     from sluiceway.sources import Subject
 
@@ -119,7 +120,10 @@ async def _check(app: App, caller: Caller, source: Source) -> tuple[str, str]:
     if request is None:
         return "not checked", f"{source.title} has no call that proves a key and costs nothing"
     nobody = Subject(Person(), (), app.store.clock.now().date())
-    obtained = await caller.obtain(source, nobody, request, Behalf("check"), Budget(unknowns=0), patient=False)
+    try:
+        obtained = await caller.obtain(source, nobody, request, Behalf("check"), Budget(unknowns=0), patient=False)
+    except Held as held:
+        return "not checked", str(held)
     await app.writer.put(obtained.finish)
     reading = obtained.reading
     if reading.status == "complete":

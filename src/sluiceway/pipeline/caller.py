@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from sluiceway.crash import crash_point
+from sluiceway.discreet import discreet
 from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged, Redactor, describe
 from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
@@ -342,7 +343,7 @@ class Caller:
         if response is not None:
             self._gate.answered(source.provider)
         if reading.error is not None:
-            reading = msgspec.structs.replace(reading, error=describe(reading.error, self._redact))
+            reading = _discreetly(reading, discreet(self._redact, subject.person))
         etag = response.headers.get("etag") if response else None
         finish = self._finish(request, attempt, reading, response, took)
         if response is not None:
@@ -435,6 +436,12 @@ async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def _discreetly(reading: Reading, redact: Callable[[str], str]) -> Reading:
+    """Take keys and the person out of what a provider said of its trouble."""
+    said = describe(reading.error or "", redact)
+    return msgspec.structs.replace(reading, error=said, request_id=reading.request_id and redact(reading.request_id))
 
 
 def _unanswered(failure: Exception | None) -> Reading:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from sluiceway.crash import crash_point
+from sluiceway.discreet import discreet
 from sluiceway.errors import Redactor, describe
 from sluiceway.identifier import new_id
 from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses
@@ -214,7 +215,7 @@ class Enricher:
         try:
             self._decide(plan, subject, history)
         except Exception as error:  # a source's bug is that source's failure, not the prospect's
-            plan.status, plan.error, plan.request = Status.FAILED, describe(error, self._redact), None
+            plan.status, plan.error, plan.request = Status.FAILED, self._described(history, error), None
         return plan
 
     def _decide(self, plan: Plan, subject: Subject, history: History) -> None:
@@ -362,7 +363,7 @@ class Enricher:
             return self._close(self._exhausted(history, plan, exhausted), None)
         except Exception as error:
             failed = Close(plan.result_id, history.prospect.id, plan.source.name, Status.FAILED, self._now())
-            return self._close(msgspec.structs.replace(failed, error=describe(error, self._redact)), None)
+            return self._close(msgspec.structs.replace(failed, error=self._described(history, error)), None)
 
     def _set_alarm(self, prospect_id: str, wake_at: str | None) -> None:
         if wake_at is not None:
@@ -441,7 +442,7 @@ class Enricher:
             source=plan.source.name,
             status=last.status.value if isinstance(last, Reading) else Status.SKIPPED,
             at=at,
-            error=last.reason if isinstance(last, Skip) else last.error and describe(last.error, self._redact),
+            error=last.reason if isinstance(last, Skip) else last.error and self._described(history, last.error),
             attempt_id=attempt_id,
             retry_at=word.retry_at,
             subject_key=plan.subject_key,
@@ -486,6 +487,9 @@ class Enricher:
         statuses = {source: status.status for source, status in read_statuses(history.statuses).items()}
         statuses |= {closed.source: closed.status for closed in done if closed.status != Status.CACHED}
         return enrichment_status(statuses.values())
+
+    def _described(self, history: History, error: BaseException | str) -> str:
+        return describe(error, discreet(self._redact, history.prospect.person))
 
     def _now(self) -> str:
         return self._clock.stamp()

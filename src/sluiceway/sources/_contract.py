@@ -102,8 +102,11 @@ class Response(msgspec.Struct, frozen=True, gc=False):
         return msgspec.json.decode(self.body)
 
     def text(self) -> str:
-        """Return the start of the body as text, for an error message."""
-        return self.body[:2000].decode("utf-8", "replace")
+        """Return the start of the body as text, for an error message; more of it than is ever kept.
+
+        What is hidden in a message is hidden whole, so the cut that matters is made after that, by `describe`.
+        """
+        return self.body[:20_000].decode("utf-8", "replace")
 
     @property
     def retry_after(self) -> float | None:

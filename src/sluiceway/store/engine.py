@@ -168,13 +168,15 @@ def _engines(url: str) -> tuple[Engine, Engine]:
 def _server_engines(url: str, backend: str) -> tuple[Engine, Engine]:
     if backend != "postgresql":
         raise ValueError(f"{backend} is neither sqlite nor postgresql")
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)
     return engine, engine
 
 
 def _sqlite_engines(url: str) -> tuple[Engine, Engine]:
-    writing = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGS)
-    reading = create_engine(url, poolclass=QueuePool, pool_size=4, max_overflow=8, connect_args=_SQLITE_ARGS)
+    # what is bound to a statement is about people, so no error and no log shows it
+    common = {"poolclass": QueuePool, "connect_args": _SQLITE_ARGS, "hide_parameters": True}
+    writing = create_engine(url, pool_size=1, max_overflow=0, **common)
+    reading = create_engine(url, pool_size=4, max_overflow=8, **common)
     event.listen(writing, "connect", _prepare_writer)
     event.listen(writing, "begin", _begin_immediate)
     event.listen(reading, "connect", _prepare_reader)
