@@ -200,7 +200,16 @@ def _source_check(desk: Desk, env: dict[str, str]) -> str:
     return checked.screen
 
 
-LOOKS = (("usage",), ("usage", "--json"), ("source", "list"))
+LOOKS = (
+    ("usage",),
+    ("usage", "--json"),
+    ("usage", "unknown"),
+    ("usage", "meters"),
+    ("usage", "explain", "exa"),
+    ("source", "list"),
+    ("stops",),
+    ("stops", "--json"),
+)
 
 
 def refusals(store: Path) -> set[tuple[str, int]]:
