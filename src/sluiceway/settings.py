@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     def secrets(self) -> list[str]:
         """Return every secret we hold, for redaction."""
         held = [value.get_secret_value() for value in self.model_dump().values() if isinstance(value, SecretStr)]
-        return held + _passwords_in(self.redis_url.get_secret_value())
+        return held + _passwords_in(self.redis_url.get_secret_value()) + _passwords_in(self.database_url)
 
 
 def _has_a_port_or_none(url: str) -> bool:
@@ -110,7 +110,10 @@ def _has_a_port_or_none(url: str) -> bool:
 
 
 def _passwords_in(url: str) -> list[str]:
-    password = urlsplit(url).password
+    try:
+        password = urlsplit(url).password
+    except ValueError:  # whoever opens that address says what is wrong with it
+        return []
     return [password, unquote(password)] if password else []
 
 
