@@ -44,7 +44,7 @@ _LOOK_AT_MARKER_S = 5.0
 _RETRY_S = (0.5, 1.0, 2.0, 4.0)
 _ANSWER_S, _PATIENCE_S = 1.0, 10.0
 _ROUND_TRIP_S = 2.0
-_LAST_TRY_S = 2.0
+_LAST_TRY_S, _CANCEL_AGAIN_S = 2.0, 0.05
 _MARKER_LIVES_S = 3600
 _LOOK_AT_ALL_S = 3600.0
 _ROUNDS = 3
@@ -330,34 +330,46 @@ class Publisher:
         self._tell = tell
         self._redact = redact
         self._failures = 0
+        self._closing = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="sluiceway-counters")
 
     async def close(self) -> None:
         """Publish what is left, for two seconds at most."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        try:
-            async with asyncio.timeout(_LAST_TRY_S):
-                await self._client.connection_pool.disconnect()
-                for _ in range(_ROUNDS):
-                    if (await self._publish()).complete:
-                        break
-        except Exception as error:  # whatever it is, it must not fail the work that was done
-            self._say(f"the counters in Redis are left behind ({describe(error, self._redact)}); the next run mends it")
-        finally:
-            with suppress(Exception):
-                await self._client.aclose()
+        self._closing.set()
+        await asyncio.wait([self._task], timeout=_LAST_TRY_S)
+        if not self._task.done():
+            self._left_behind("Redis took too long")
+        # Until Python 3.12 `asyncio.wait_for`, which redis-py sends with, may swallow a cancellation; hence the loop.
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=_CANCEL_AGAIN_S)
+        with suppress(Exception):
+            await self._client.aclose()
 
     async def _run(self) -> None:
-        while True:
-            try:
-                look = await self._publish()
-            except Exception as error:  # counting must never hurt the work, whatever happens to it
-                wait = self._failed(error)
-            else:
-                self._succeeded(look)
-                wait = _BUSY_S if look.moved and look.complete else _QUIET_S
-            await asyncio.sleep(wait)
+        while not self._closing.is_set():
+            wait = await self._turn()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._closing.wait()
+        await self._last_turn()
+
+    async def _turn(self) -> float:
+        """Publish what is due; returns after how many seconds to look again."""
+        try:
+            look = await self._publish()
+        except Exception as error:  # counting must never hurt the work, whatever happens to it
+            return self._failed(error)
+        self._succeeded(look)
+        return _BUSY_S if look.moved and look.complete else _QUIET_S
+
+    async def _last_turn(self) -> None:
+        try:
+            for _ in range(_ROUNDS):
+                if (await self._publish()).complete:
+                    return
+        except Exception as error:
+            self._left_behind(describe(error, self._redact))
 
     async def _publish(self) -> Look:
         totals = await asyncio.to_thread(live_totals, self._store)
@@ -383,6 +395,9 @@ class Publisher:
         if self._failures and look.complete:
             self._failures = 0
             self._say("counters in Redis have caught up")
+
+    def _left_behind(self, reason: str) -> None:
+        self._say(f"the counters in Redis are left behind ({reason}); the next run mends it")
 
     def _say(self, sentence: str) -> None:
         with suppress(Exception):  # whoever listens may be gone
