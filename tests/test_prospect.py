@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from cleanco import basename, prepare_default_terms
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from sluiceway.prospect import (
     Found,
     Match,
     Person,
+    _without_legal_suffix,
     best,
     fold,
     held_key,
@@ -162,6 +164,22 @@ def test_two_spellings_can_be_one_persons_name(one: str, other: str, same: bool)
 def test_whether_names_agree_does_not_depend_on_who_was_asked(one: str, other: str) -> None:
     assert same_name(one, other) == same_name(other, one)
     assert same_given_name(one, other) == same_given_name(other, one)
+
+
+NAME_WORDS = st.sampled_from(["Quell", "Bär", "spółka", "Łódź", "A/S", "&", "-", "(x)", "zoo", "ß"])
+LEGAL_WORDS = st.sampled_from([" ".join(words) for _, words in prepare_default_terms()])
+COMPANIES = st.tuples(
+    st.lists(NAME_WORDS | LEGAL_WORDS | LEGAL_WORDS.map(str.title), max_size=6),
+    st.sampled_from([" ", ", ", ".", "-"]),
+    st.sampled_from(["", ".", ")", ",", " -", "/"]),
+).map(lambda parts: parts[1].join(parts[0]) + parts[2])
+
+
+@given(COMPANIES | ANY_TEXT)
+@example("Quell S.A. de C.V.")
+def test_a_companys_legal_form_is_what_cleanco_says_it_is(name: str) -> None:
+    name = " ".join(name.split())[:200]
+    assert _without_legal_suffix(name) == basename(name)
 
 
 @pytest.mark.parametrize("normal", [fold, normal_company, normal_domain, normal_email, normal_linkedin])
