@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from sluiceway.errors import Redactor
+from sluiceway.errors import BadSetting, Redactor
 from sluiceway.pipeline.batch import Batch
 from sluiceway.pipeline.caller import MOST_UNKNOWNS, Behalf, Caller, Terms
 from sluiceway.pipeline.controls import Controls
@@ -20,7 +20,7 @@ from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, reg
 from sluiceway.pipeline.run import Ended, Enricher, Order
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
 from sluiceway.settings import Settings
-from sluiceway.sources import Source, choose
+from sluiceway.sources import Source, all_sources, choose
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Store, open_store
 from sluiceway.store.facts import identify, keep_apart
@@ -29,7 +29,7 @@ from sluiceway.usage.admission import Limits, implied_by_pace, prepare
 from sluiceway.usage.ledger import Op, Task, apply
 from sluiceway.usage.on_redis import Publisher
 from sluiceway.usage.pace import Pace
-from sluiceway.usage.quota import read_quotas_file
+from sluiceway.usage.quota import Quota, read_quotas_file
 
 _SANDBOX_CREDENTIALS = "sandbox-"
 _SANDBOX_AGENT = "Sluiceway sandbox@sluiceway.example"
@@ -140,7 +140,7 @@ async def opened(
     sources, unusable = build_sources(settings, names, target)
     terms = {name: terms_of(source, settings, target) for name, source in sources.items()}
     limits = Limits(implied_by_pace({sources[name].provider: of.pace.rate for name, of in terms.items()}), tell)
-    quotas = read_quotas_file(settings.quotas_file) if settings.quotas_file else []
+    quotas = quotas_in_file(settings)
     store = open_store(settings.database_url)
     gate = Gate(tell, store.clock.now)
     try:
@@ -202,6 +202,21 @@ async def publishing(
         tell=tell,
         redact=Redactor(settings.secrets()),
     )
+
+
+def quotas_in_file(settings: Settings) -> list[Quota] | None:
+    """Return the quotas of the settings file, `None` where none is named; raises `BadSetting` when it is no good."""
+    if not settings.quotas_file:
+        return None
+    quotas = read_quotas_file(settings.quotas_file)
+    known = sorted({kind.provider for kind in all_sources().values()})
+    for quota in quotas:
+        if quota.provider not in known:  # a limit that would silently never hold
+            raise BadSetting(
+                f"SLUICEWAY_QUOTAS_FILE {settings.quotas_file}: {quota.provider!r} is no provider; "
+                f"there are {', '.join(known)}"
+            )
+    return quotas
 
 
 def build_sources(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import BigInteger, Connection, Text, cast, insert, select, update
 
 from sluiceway.errors import BadSetting
 from sluiceway.identifier import new_id
@@ -42,9 +42,9 @@ def version(connection: Connection, name: str) -> int:
 def raise_version(connection: Connection, name: str) -> None:
     """Count a change, so that every process that looks can tell."""
     key = f"version:{name}"
-    now = version(connection, name) + 1
-    if connection.execute(update(facts).where(facts.c.name == key).values(value=str(now))).rowcount == 0:
-        connection.execute(insert(facts).values(name=key, value=str(now)))
+    raised = cast(cast(facts.c.value, BigInteger) + 1, Text)
+    if connection.execute(update(facts).where(facts.c.name == key).values(value=raised)).rowcount == 0:
+        connection.execute(insert(facts).values(name=key, value="1"))
 
 
 class Identity(NamedTuple):

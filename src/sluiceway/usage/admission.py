@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from sqlalchemy import Connection, delete
@@ -26,6 +26,8 @@ from sluiceway.usage.quota import (
     Window,
     all_quotas,
     apply_file,
+    counted_from,
+    earliest_window_at,
     quotas_version,
     window_at,
 )
@@ -65,13 +67,14 @@ class Refusal(msgspec.Struct, frozen=True):
     """Why an attempt may not begin now. `until` is when the window closes.
 
     `may_return` tells that calls still open hold what is missing and may give it back sooner; `never` that one
-    request reserves more than the whole limit.
+    request reserves more than the whole limit. `amount` is what the attempt would have reserved.
     """
 
     quota: Quota
     until: str
     may_return: bool = False
     never: bool = False
+    amount: int = 1
 
     @property
     def reason(self) -> str:
@@ -91,12 +94,12 @@ class _Held(msgspec.Struct):
     added: int = 0
 
     def refusal(self, amount: int) -> Refusal | None:
-        """Tell whether an amount fits; soft limits take everything."""
+        """Tell whether an amount fits; soft limits take everything, and what costs nothing always fits."""
         over = self.used + self.added + amount - self.quota.amount
-        if not self.quota.hard or over <= 0:
+        if not self.quota.hard or not amount or over <= 0:
             return None
         may_return = over <= self.pending + self.added
-        return Refusal(self.quota, self.window.closes_at, may_return, never=amount > self.quota.amount)
+        return Refusal(self.quota, self.window.closes_at, may_return, amount > self.quota.amount, amount)
 
 
 Reservation = tuple[_Held, int]
@@ -113,10 +116,9 @@ NOTHING_DECIDED = Decision({}, {})
 
 _WINDOWS = Lookup(
     limit_windows,
-    ("limit_id", "since"),
+    ("limit_id", "opens_at"),
     select="w.limit_id, w.opens_at, w.closes_at, w.used, w.pending",
-    where="w.limit_id = v.limit_id AND w.closes_at > v.since",
-    types={"since": limit_windows.c.closes_at.type},
+    where="w.limit_id = v.limit_id AND w.opens_at >= v.opens_at",
 )
 _RESERVE = Upsert(
     limit_windows,
@@ -173,7 +175,7 @@ class Limits:
             wanted = [(windows.around(quota, attempt.begun_at), _amount(quota, attempt)) for quota in quotas]
             refusals = [refusal for held, amount in wanted if (refusal := held.refusal(amount))]
             if refusals:
-                decision.refused[attempt.id] = max(refusals, key=lambda refusal: (refusal.never, refusal.until))
+                decision.refused[attempt.id] = max(refusals, key=_how_long)
                 continue
             for held, amount in wanted:
                 held.added += amount
@@ -230,30 +232,40 @@ class _OpenWindows:
         limited: Sequence[tuple[Reserving, tuple[Quota, ...]]],
         only: Opens | None = None,
     ) -> None:
-        since: dict[str, str] = {}
+        oldest: dict[str, tuple[Quota, str]] = {}
         for attempt, quotas in limited:
             for quota in quotas:
                 if only is None or quota.opens is only:
-                    since[quota.id] = min(attempt.begun_at, since.get(quota.id, attempt.begun_at))
-        self._rows: dict[str, list[Any]] = {}
-        for row in _WINDOWS.run(connection, sorted(since.items())):
-            self._rows.setdefault(row[0], []).append(row)
-        self._held: dict[tuple[str, str], _Held] = {}
+                    stamp = oldest[quota.id][1] if quota.id in oldest else attempt.begun_at
+                    oldest[quota.id] = quota, min(stamp, attempt.begun_at)
+        since = sorted((quota.id, earliest_window_at(quota, stamp)) for quota, stamp in oldest.values())
+        self._held: dict[str, list[_Held]] = {}
+        for limit_id, opens_at, closes_at, used, pending in sorted(map(tuple, _WINDOWS.run(connection, since))):
+            held = _Held(oldest[limit_id][0], Window(opens_at, closes_at), used, pending)
+            self._held.setdefault(limit_id, []).append(held)
 
     def around(self, quota: Quota, stamp: str) -> _Held:
         """Return the window of a limit that a moment falls into, open already or opening now."""
-        window, used, pending = window_at(quota, stamp), 0, 0
-        for _, opens_at, closes_at, used_there, pending_there in self._rows.get(quota.id, ()):
-            if opens_at <= stamp < closes_at:
-                window, used, pending = Window(opens_at, closes_at), used_there, pending_there
-        if quota.opens is Opens.FIRST_REQUEST:
-            for held in self._held.values():  # one that opened earlier in this very transaction
-                if held.quota.id == quota.id and held.window.opens_at <= stamp < held.window.closes_at:
-                    return held
-        key = (quota.id, window.opens_at)
-        if key not in self._held:
-            self._held[key] = _Held(quota, window, used, pending)
-        return self._held[key]
+        windows = self._held.setdefault(quota.id, [])
+        for held in windows:
+            if counted_from(quota, held.window.opens_at) <= stamp < held.window.closes_at:
+                return held
+        held = _Held(quota, self._opening(quota, stamp), 0, 0)
+        windows.append(held)
+        windows.sort(key=lambda held: held.window)
+        return held
+
+    def _opening(self, quota: Quota, stamp: str) -> Window:
+        """Return a window that opens now, and ends where those begin that are open already: none overlap."""
+        window = window_at(quota, stamp)
+        later = [held.window.opens_at for held in self._held[quota.id] if held.window.opens_at > stamp]
+        closes_at = min([window.closes_at, *(counted_from(quota, opens_at) for opens_at in later)])
+        return Window(window.opens_at, closes_at)
+
+
+def _how_long(refusal: Refusal) -> tuple[bool, bool, str]:
+    """Sort refusals by how long they hold: what may be given back at any moment is no reason to wait for it."""
+    return refusal.never, not refusal.may_return, refusal.until
 
 
 def _amount(quota: Quota, attempt: Reserving) -> int:
@@ -284,9 +296,13 @@ def _correction(quota: Quota, row: Settling, *, was_open: bool) -> int:
             return -reserved
 
 
-def prepare(connection: Connection, from_file: Iterable[Quota], now: datetime) -> None:
-    """Make a settings file's quotas hold, and drop windows that closed long ago; what they held is in the ledger."""
-    apply_file(connection, from_file, now=timestamp(now))
+def prepare(connection: Connection, from_file: Iterable[Quota] | None, now: datetime) -> None:
+    """Make a settings file's quotas hold, and drop windows that closed long ago; what they held is in the ledger.
+
+    Where no file is named (`None`), those that another process took over from one go on to hold.
+    """
+    if from_file is not None:
+        apply_file(connection, from_file, now=timestamp(now))
     connection.execute(delete(limit_windows).where(limit_windows.c.closes_at < timestamp(now - _WINDOWS_KEPT)))
 
 

@@ -7,6 +7,7 @@ windows: calendar ones (UTC), ones that open at their first request, or billing 
 from __future__ import annotations
 
 import calendar
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -25,6 +26,9 @@ from sluiceway.usage.counter import PLATFORM
 
 VERSION_OF: Final = "quotas"
 """The name under which the store counts changes to quotas."""
+
+RESERVED_FOR: Final = timedelta(seconds=10)
+"""How old an attempt's stamp may be when its request leaves; so long may commits be behind the stamps they bring."""
 
 ALWAYS: Final = ("", "9999-12-31T23:59:59.999Z")
 """The one window of a limit on calls in flight."""
@@ -126,6 +130,22 @@ def window_at(quota: Quota, stamp: str) -> Window:
     return Window(opens_at, _later(opens_at, LENGTH[quota.clock]))
 
 
+def earliest_window_at(quota: Quota, stamp: str) -> str:
+    """Return when the earliest window may have opened that a stamped moment can fall into."""
+    if quota.opens is Opens.FIRST_REQUEST:
+        return _later(stamp, -LENGTH[quota.clock])
+    return window_at(quota, stamp).opens_at
+
+
+def counted_from(quota: Quota, opens_at: str) -> str:
+    """Return from which stamp on attempts may count in a window.
+
+    One that opens at its first request was opened by the first that was committed, and others may be on their way
+    whose stamps are a little older.
+    """
+    return opens_at if quota.opens is Opens.CALENDAR else _later(opens_at, -RESERVED_FOR)
+
+
 def _later(stamp: str, by: timedelta) -> str:
     return timestamp(datetime.fromisoformat(stamp) + by)
 
@@ -164,11 +184,24 @@ class Use(msgspec.Struct, frozen=True):
 def set_quota(connection: Connection, quota: Quota, *, by: str, now: str) -> None:
     """Make a quota hold from the next commit on; what was used in its window before counts. Raises `BadInput`."""
     _check(quota)
+    if _opened_otherwise(connection, quota):
+        connection.execute(delete(limit_windows).where(limit_windows.c.limit_id == quota.id))
     connection.execute(delete(quotas).where(quotas.c.id == quota.id))
     connection.execute(insert(quotas).values(id=quota.id, **msgspec.structs.asdict(quota), set_by=by, set_at=now))
-    connection.execute(delete(limit_windows).where(limit_windows.c.limit_id == quota.id))
-    connection.execute(insert(limit_windows).values(**_as_window(ledger_use(connection, quota, now))))
+    refold(connection, quota, now)
     raise_version(connection, VERSION_OF)
+
+
+def refold(connection: Connection, quota: Quota, now: str) -> None:
+    """Fold what is used of a quota in its present window anew from the ledger."""
+    use, w = ledger_use(connection, quota, now), limit_windows.c
+    connection.execute(delete(limit_windows).where(w.limit_id == quota.id, w.opens_at <= now, w.closes_at > now))
+    connection.execute(insert(limit_windows).values(**_as_window(use)))
+
+
+def _opened_otherwise(connection: Connection, quota: Quota) -> bool:
+    opens = connection.execute(select(quotas.c.opens).where(quotas.c.id == quota.id)).scalar()
+    return opens is not None and opens != quota.opens
 
 
 def unset_quota(connection: Connection, quota_id: str) -> bool:
@@ -224,11 +257,18 @@ def read_quotas_file(path: str) -> list[Quota]:
     """Read a settings file of quotas. Raises `BadSetting` with what is wrong and where."""
     try:
         found = msgspec.toml.decode(Path(path).read_bytes(), type=_QuotasFile).quota
-        return [_from_file(each) for each in found]
+        return _none_twice([_from_file(each) for each in found])
     except OSError as error:
         raise BadSetting(f"SLUICEWAY_QUOTAS_FILE {path} cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, ValueError, BadInput) as error:
         raise BadSetting(f"SLUICEWAY_QUOTAS_FILE {path}: {error}") from None
+
+
+def _none_twice(found: list[Quota]) -> list[Quota]:
+    ids = [quota.id for quota in found]
+    if twice := [quota_id for quota_id in ids if ids.count(quota_id) > 1]:
+        raise BadInput(f"{twice[0]} is set twice; a provider, unit, window and tenant have one limit")
+    return found
 
 
 def _from_file(said: FileQuota) -> Quota:
@@ -251,12 +291,19 @@ def _from_file(said: FileQuota) -> Quota:
 def amount_of(unit: Unit, text: str) -> int:
     """Return an amount as a person writes it (`600`, `12.50`) in requests, milli-credits or micro-dollars."""
     try:
-        scaled = Decimal(text.strip().lstrip("$").replace(",", "")) * _SCALE[unit]
+        scaled = Decimal(_THOUSANDS.sub("", text.strip().removeprefix("$"))) * _SCALE[unit]
     except InvalidOperation:
         raise BadInput(f"{text!r} is not an amount of {unit}") from None
-    if not scaled.is_finite() or scaled != int(scaled):
+    if not scaled.is_finite() or scaled > _MOST:
+        raise BadInput(f"{text!r} is more than can be counted; leave the limit out instead")
+    if scaled != int(scaled):
         raise BadInput(f"{text!r} is finer than {unit} are counted")
     return int(scaled)
+
+
+_THOUSANDS: Final = re.compile(r"(?<=\d),(?=(?:\d{3},)*\d{3}(?:\.|$))")
+"""Commas between thousands; one anywhere else would be a decimal comma, and the amount a hundred times another."""
+_MOST: Final = 10**18
 
 
 def _check(quota: Quota) -> None:
@@ -303,33 +350,48 @@ def _as_window(use: Use) -> dict[str, Any]:
 
 def ledger_use(connection: Connection, quota: Quota, now: str) -> Use:
     """Fold a quota's present window from the ledger's own rows, the way admission keeps it call by call."""
-    window = _window_in_ledger(connection, quota, now)
-    a = attempts.c
-    within = [a.begun_at >= window.opens_at, a.begun_at < window.closes_at, a.day >= window.opens_at[:10]]
+    window = window_at(quota, now)
+    if quota.opens is Opens.FIRST_REQUEST:
+        window = _window_that_is_open(connection, quota, now) or _window_in_ledger(connection, quota, now) or window
+    a, since = attempts.c, _counted_since(connection, quota, window)
+    within = [a.begun_at >= since, a.begun_at < window.closes_at, a.day >= since[:10]]
     if quota.clock is QuotaClock.IN_FLIGHT:
         within = [a.finished_at.is_(None)]
-    query = select(*used_and_pending(quota.unit)).where(
-        a.provider == quota.provider, a.credential_id == PLATFORM, *within
-    )
-    if quota.tenant_id is not None:
-        query = query.where(a.tenant_id == quota.tenant_id)
-    used, pending = connection.execute(query).one()
+    used, pending = connection.execute(select(*used_and_pending(quota.unit)).where(*_counted_by(quota), *within)).one()
     return Use(quota, window, int(used or 0), int(pending or 0))
 
 
-def _window_in_ledger(connection: Connection, quota: Quota, now: str) -> Window:
-    """Return the window around `now`; one that opens at its first request opened with one that was really sent."""
-    window = window_at(quota, now)
-    if quota.opens is Opens.CALENDAR:
-        return window
+def _counted_by(quota: Quota) -> list[Any]:
+    """Return the conditions under which an attempt counts against a quota, whenever it was."""
     a = attempts.c
-    since = timestamp(datetime.fromisoformat(now) - LENGTH[quota.clock])
-    first = select(func.min(a.begun_at)).where(
-        a.provider == quota.provider, a.begun_at > since, a.begun_at <= now, a.day >= since[:10]
-    )
-    if opened_at := connection.execute(first).scalar():
-        return Window(opened_at, _later(opened_at, LENGTH[quota.clock]))
-    return window
+    whose = [a.tenant_id == quota.tenant_id] if quota.tenant_id is not None else []
+    return [a.provider == quota.provider, a.credential_id == PLATFORM, *whose]
+
+
+def _window_that_is_open(connection: Connection, quota: Quota, now: str) -> Window | None:
+    w = limit_windows.c
+    query = select(w.opens_at, w.closes_at).where(w.limit_id == quota.id, w.opens_at <= now, w.closes_at > now)
+    row = connection.execute(query.order_by(w.opens_at)).first()
+    return Window(*row) if row else None
+
+
+def _window_in_ledger(connection: Connection, quota: Quota, now: str) -> Window | None:
+    """Return the window that the first request of the last stretch opened, where nobody has kept it."""
+    a, since = attempts.c, _later(now, -LENGTH[quota.clock])
+    sent = func.coalesce(a.charge, "") != ChargeKind.NOT_SENT
+    within = (a.begun_at > since, a.begun_at <= now, a.day >= since[:10])
+    query = select(func.min(a.begun_at)).where(*_counted_by(quota), sent, *within)
+    opened_at = connection.execute(query).scalar()
+    return Window(opened_at, _later(opened_at, LENGTH[quota.clock])) if opened_at else None
+
+
+def _counted_since(connection: Connection, quota: Quota, window: Window) -> str:
+    """Return from which stamp on attempts count in a window: an earlier one that is kept has those before its end."""
+    since, w = counted_from(quota, window.opens_at), limit_windows.c
+    if quota.opens is Opens.CALENDAR:
+        return since
+    query = select(func.max(w.closes_at)).where(w.limit_id == quota.id, w.opens_at < window.opens_at)
+    return max(since, connection.execute(query).scalar() or "")
 
 
 def used_and_pending(unit: Unit) -> tuple[Any, Any]:
