@@ -34,12 +34,15 @@ class DeficitRoundRobin(Generic[T]):
         """Return the lanes in which something waits."""
         return self._turns
 
-    def add(self, lane: str, item: T) -> None:
-        """Put something at the end of a lane."""
+    def add(self, lane: str, item: T, *, first: bool = False) -> None:
+        """Put something at the end of a lane, or first in it."""
         if lane not in self._lanes:
             self._lanes[lane] = deque()
             self._turns.append(lane)
-        self._lanes[lane].append(item)
+        if first:
+            self._lanes[lane].appendleft(item)
+        else:
+            self._lanes[lane].append(item)
         self._size += 1
 
     def take(self, may_go: Callable[[str], bool] = lambda lane: True) -> T | None:

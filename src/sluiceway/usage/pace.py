@@ -24,6 +24,7 @@ class Pace:
         self._lane_next: dict[str, float] = {}
         self._waiting: DeficitRoundRobin[asyncio.Future[bool]] = DeficitRoundRobin()
         self._usher: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
 
     def take_now(self, lane: str = "") -> bool:
         """Take a slot if one is free at this moment and nobody waits for it."""
@@ -39,6 +40,8 @@ class Pace:
             return True
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.add(lane, turn)
+        if self._lane_next:
+            self._news.set()  # the usher may be waiting for a lane that opens later than this one
         if self._usher is None or self._usher.done():
             self._usher = asyncio.create_task(self._usher_in(stop))
         return await turn
@@ -53,10 +56,19 @@ class Pace:
 
     async def _usher_in(self, stop: asyncio.Event) -> None:
         """Give slots to those who wait, one by one, until nobody does."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._news.set())
+        try:
+            await self._give_slots(stop)
+        finally:
+            stopping.cancel()
+
+    async def _give_slots(self, stop: asyncio.Event) -> None:
         while len(self._waiting) and not stop.is_set():
+            self._news.clear()
             wait_s = max(self._next, self._first_open_lane()) - time.monotonic()
             if wait_s > 0:
-                await _set_within(stop, wait_s)
+                await _set_within(self._news, wait_s)
                 continue
             now = time.monotonic()
             turn = self._waiting.take(partial(self._is_open, now=now))
