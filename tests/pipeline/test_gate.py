@@ -54,16 +54,16 @@ async def test_a_rest_ends_at_its_moment(gate: Gate, clock: list[datetime]) -> N
 async def test_after_a_rest_one_request_finds_out_and_the_others_wait_for_it(gate: Gate, clock: list[datetime]) -> None:
     gate.stop("apollo", "a rest", NOW + timedelta(seconds=60))
     clock[0] = NOW + timedelta(seconds=60)
-    gate.enter("apollo")
+    gate.enter("apollo", "a")
     with pytest.raises(Held, match="a rest"):
-        gate.enter("apollo")
+        gate.enter("apollo", "a")
     others = asyncio.create_task(gate.wait_for_verdict("apollo"))
     await asyncio.sleep(0)
     assert not others.done()
-    gate.heard("apollo", well=True)
+    gate.heard("apollo", "a", well=True)
     await others
-    gate.enter("apollo")
-    gate.enter("apollo")
+    gate.enter("apollo", "a")
+    gate.enter("apollo", "a")
     assert gate.is_open("apollo")
 
 
@@ -71,37 +71,37 @@ async def test_a_probe_that_fails_keeps_the_breaker_open_for_longer(
     gate: Gate, clock: list[datetime], told: list[str]
 ) -> None:
     for _ in range(TRIPS_AFTER):
-        gate.heard("exa", well=False)
+        gate.heard("exa", "a", well=False)
     first = gate.stops["exa"].until
     assert first is not None
     assert first == NOW + timedelta(seconds=15)
     clock[0] = first
-    gate.enter("exa")
-    gate.heard("exa", well=False)
+    gate.enter("exa", "a")
+    gate.heard("exa", "a", well=False)
     second = gate.stops["exa"].until
     assert second == first + timedelta(seconds=30)
     clock[0] = second
-    gate.enter("exa")
-    gate.heard("exa", well=True)
+    gate.enter("exa", "a")
+    gate.heard("exa", "a", well=True)
     assert gate.is_open("exa")
     assert told[-1] == "exa answers again; going on"
 
 
 async def test_a_probe_that_was_never_sent_lets_another_find_out(gate: Gate, clock: list[datetime]) -> None:
     gate.stop("apollo", "a rest", NOW)
-    gate.enter("apollo")
-    gate.give_up_probe("apollo")
-    gate.enter("apollo")
+    gate.enter("apollo", "a")
+    gate.give_up_probe("apollo", "a")
+    gate.enter("apollo", "a")
     with pytest.raises(Held):
         gate.check("apollo")
 
 
 async def test_answers_in_between_keep_the_breaker_closed(gate: Gate) -> None:
     for _ in range(TRIPS_AFTER - 1):
-        gate.heard("exa", well=False)
-    gate.heard("exa", well=True)
+        gate.heard("exa", "a", well=False)
+    gate.heard("exa", "a", well=True)
     for _ in range(TRIPS_AFTER - 1):
-        gate.heard("exa", well=False)
+        gate.heard("exa", "a", well=False)
     assert gate.is_open("exa")
 
 

@@ -20,7 +20,7 @@ from sluiceway.discreet import discreet
 from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged, Redactor, describe
 from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
-from sluiceway.pipeline.gate import Cause, Exhausted, Gate, Held
+from sluiceway.pipeline.gate import Cause, Exhausted, Gate, Held, set_within
 from sluiceway.settings import OnUnknown
 from sluiceway.sources._contract import METER, Reading, Request, Response, Retry, Source, Subject, understand
 from sluiceway.sources._http import Door
@@ -30,7 +30,7 @@ from sluiceway.usage.admission import Refusal
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Answer, Attempt, Begin, Finish, Op
 from sluiceway.usage.pace import Pace
-from sluiceway.usage.quota import LENGTH, Unit
+from sluiceway.usage.quota import LENGTH, RESERVED_FOR
 
 MOST_ATTEMPTS = 3
 BUDGET_S = 60.0
@@ -43,9 +43,6 @@ freshness window: that first one, and (`ask-once`) one more, whatever it leads t
 
 WAIT_IN_PLACE_S = 1.0
 """Seconds a request may wait for a limit without giving its place to others."""
-
-RESERVED_FOR_S = 10.0
-"""Seconds after which an attempt that could not be sent at once is not sent any more."""
 
 _GIVEN_BACK_SOON_S = 0.05
 _ASK_AGAIN_S = 5.0
@@ -166,11 +163,14 @@ class Caller:
         """
         refused_at: float | None = None
         while True:
-            refusal = await self._refused(source, request, behalf) or await self._try_to_begin(source, request, behalf)
-            if isinstance(refusal, Attempt):
-                return refusal
+            if known := await self._refused(source, request, behalf):
+                refused_at = refused_at or time.monotonic()
+                self._hold_or_push_back(source, behalf, known, time.monotonic() - refused_at)
+            begun = await self._try_to_begin(source, request, behalf)
+            if isinstance(begun, Attempt):
+                return begun
             refused_at = refused_at or time.monotonic()
-            self._hold_or_push_back(source, behalf, refusal, time.monotonic() - refused_at)
+            self._hold_or_push_back(source, behalf, begun, time.monotonic() - refused_at)
 
     async def _refused(self, source: Source, request: Request, behalf: Behalf) -> Refusal | None:
         """Return a refusal that is still known to hold; raises `Held` where the gate is closed."""
@@ -184,23 +184,21 @@ class Caller:
     async def _try_to_begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt | Refusal:
         if not await self._terms[source.name].pace.take(self._gate.draining, behalf.lane):
             raise Held("stopped before it was asked")
+        attempt = self._stamp(source, request, behalf)
         if request.role == METER:
             self._gate.check_for_meter(source.provider)
         else:
-            self._gate.enter(source.provider, behalf.tenant_id, behalf.batch_id)
-        attempt = self._stamp(source, request, behalf)
-        begun: Refusal | None = None
+            self._gate.enter(source.provider, attempt.id, behalf.tenant_id, behalf.batch_id)
         try:
-            answer = await self._writer.put(Begin(attempt))
-            begun = answer if isinstance(answer, Refusal) else None
+            begun = await self._writer.put(Begin(attempt))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 self._writer.post(self._never_left(attempt))  # its row may be written already, or any moment
-            self._give_up_probe(source, request)
+            self._gate.give_up_probe(source.provider, attempt.id)
             raise
-        if begun is None:
+        if not isinstance(begun, Refusal):
             return attempt
-        self._give_up_probe(source, request)
+        self._gate.give_up_probe(source.provider, attempt.id)
         self.note_refusal(begun)
         return begun
 
@@ -210,14 +208,10 @@ class Caller:
             attempt.day, attempt.id, at, Status.CANCELLED.value, NOT_SENT, error="given up before it was sent"
         )
 
-    def _give_up_probe(self, source: Source, request: Request) -> None:
-        if request.role != METER:
-            self._gate.give_up_probe(source.provider)
-
     def note_refusal(self, refusal: Refusal) -> None:
         """Remember that a limit is used up, so that it is not asked about for every request."""
         wait_s = self._clock.seconds_until(refusal.until)
-        if not refusal.may_return and wait_s > WAIT_IN_PLACE_S:
+        if not refusal.may_return and not refusal.never and wait_s > WAIT_IN_PLACE_S:
             self._used_up[refusal.quota.id] = (refusal, time.monotonic() + min(wait_s, _ASK_AGAIN_S))
 
     def _known_refusal(self, source: Source, behalf: Behalf) -> Refusal | None:
@@ -233,7 +227,7 @@ class Caller:
         quota = refusal.quota
         if refusal.never or (quota.is_long and not refusal.may_return):
             self._gate.limit_met(quota.id, refusal.until, refusal.reason)
-            raise Exhausted(refusal.reason, refusal.until)
+            raise Exhausted(refusal.reason, None if refusal.never else refusal.until)
         wait_s = _GIVEN_BACK_SOON_S if refusal.may_return else max(0.0, self._clock.seconds_until(refusal.until))
         if waited_s + wait_s > WAIT_IN_PLACE_S:
             if wait_s > WAIT_IN_PLACE_S:
@@ -249,7 +243,7 @@ class Caller:
         bookings = self._bookings.get(quota.id)
         if bookings is None or bookings.first_window != refusal.until:
             bookings = self._bookings[quota.id] = Bookings(refusal.until, Counter())
-        windows = bookings.book(behalf.lane, quota.amount if quota.unit is Unit.REQUESTS else 1)
+        windows = bookings.book(behalf.lane, quota.amount // max(1, refusal.amount))
         wait_s = self._clock.seconds_until(refusal.until) + windows * LENGTH[quota.clock].total_seconds()
         return self._clock.stamp(after_s=wait_s)
 
@@ -298,7 +292,7 @@ class Caller:
             try:
                 reading, finish, etag = await self._send(source, subject, request, attempt, budget)
             except BaseException:
-                self._give_up_probe(source, request)
+                self._gate.give_up_probe(source.provider, attempt.id)
                 raise
             if request.role != METER:  # how a question about a meter went says nothing about the others
                 self._judge(source, reading, finish)
@@ -310,7 +304,9 @@ class Caller:
                 continue
             wait = self._wait_before_retry(source, request, reading, tries, budget) if patient else None
             if wait is None:
-                return Obtained(reading, finish, etag, self._retry_at(source, reading))
+                retry_at = self._retry_at(source, reading)
+                self._gate.give_up_probe(source.provider, attempt.id)
+                return Obtained(reading, finish, etag, retry_at)
             self._writer.post(finish)
             crash_point("retry.before")
             await self._pause(wait, budget)
@@ -318,10 +314,10 @@ class Caller:
     def _judge(self, source: Source, reading: Reading, finish: Finish) -> None:
         """Tell the breaker how an attempt went. A refusal that stops the provider is dealt with where that is read."""
         if finish.charge.kind is ChargeKind.NOT_SENT or reading.status is Status.RATE_LIMITED:
-            self._gate.give_up_probe(source.provider)
+            self._gate.give_up_probe(source.provider, finish.id)
         elif reading.retry is not Retry.STOP:
             fails = finish.charge.kind is ChargeKind.UNKNOWN or (finish.http_status or 0) >= _SERVER_ERROR
-            self._gate.heard(source.provider, well=not fails)
+            self._gate.heard(source.provider, finish.id, well=not fails)
 
     async def _send(
         self, source: Source, subject: Subject, request: Request, attempt: Attempt, budget: Budget
@@ -357,7 +353,7 @@ class Caller:
         begin is so long ago that the limits' windows have turned.
         """
         left_s = self._clock.seconds_until(attempt.deadline_at)
-        if left_s <= 0 or self._clock.seconds_until(attempt.begun_at) < -RESERVED_FOR_S:
+        if left_s <= 0 or self._clock.seconds_until(attempt.begun_at) < -RESERVED_FOR.total_seconds():
             raise NotSent("the store took so long to record the request that it was not sent")
         return left_s
 
@@ -426,16 +422,8 @@ class Caller:
     async def _pause(self, seconds: float, budget: Budget) -> None:
         """Wait between attempts; the end of the work cuts it short."""
         budget.spend(seconds)
-        if await _set_within(self._gate.draining, seconds):
+        if await set_within(self._gate.draining, seconds):
             raise Held("stopped between two attempts")
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
 
 
 def _discreetly(reading: Reading, redact: Callable[[str], str]) -> Reading:

@@ -12,10 +12,10 @@ from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from sluiceway.outcome import parse_timestamp, timestamp
-from sluiceway.pipeline.gate import Cause, Gate, Pause, Stop
+from sluiceway.pipeline.gate import Cause, Gate, Pause, Stop, set_within
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import breakers, pauses
 from sluiceway.store.writer import Writer
@@ -72,7 +72,9 @@ class Controls:
         self._writer = writer
         self._gate = gate
         self._digests = {provider: _digest(credential) for provider, credential in credentials.items()}
+        self._with_credential = {provider for provider, credential in credentials.items() if credential}
         self._seen: dict[str, str] = {}
+        self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Controls:
@@ -80,9 +82,9 @@ class Controls:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        self._ended.set()  # and not cancelled: its thread must have given its connection back before the store closes
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
 
     async def _start(self) -> None:
         """Look once, so that nothing is sent before what was stopped is known; then go on looking."""
@@ -90,24 +92,30 @@ class Controls:
         self._gate.pause(found)
         for row in rows:
             self._seen[row.provider] = row.changed_at
-            if row.state == "open" and row.credential_digest == self._digests.get(row.provider):
-                self._resume(row.provider, _stop(row))
+            if row.state == "open":
+                self._take_up(row)
         self._gate.on_change = self._store_change
         self._task = asyncio.create_task(self._go_on_looking(), name="sluiceway-controls")
 
-    def _resume(self, provider: str, stop: Stop) -> None:
-        """A rest is kept; what somebody may have mended meanwhile is found out by one request."""
-        if stop.cause in (Cause.CONDEMNED, Cause.RAN_OUT):
-            self._gate.try_again(provider, stop)
+    def _take_up(self, row: Any) -> None:
+        """Start with a breaker that an earlier process left open, unless it has been mended by another credential.
+
+        A rest is kept; what somebody may have mended meanwhile is found out by one request.
+        """
+        stop = _stop(row)
+        if row.credential_digest != self._digests.get(row.provider):
+            if row.provider in self._with_credential:
+                self._store_change(row.provider, None)
+        elif stop.cause in (Cause.CONDEMNED, Cause.RAN_OUT):
+            self._gate.try_again(row.provider, stop)
         else:
-            self._gate.adopt(provider, stop)
+            self._gate.adopt(row.provider, stop)
 
     async def _go_on_looking(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+        while not await set_within(self._ended, LOOK_EVERY_S):
             try:
                 found, rows = await asyncio.to_thread(self._look)
-            except DBAPIError as error:  # a store that cannot be read now is read again soon
+            except SQLAlchemyError as error:  # a store that cannot be read now is read again soon
                 log.debug("the pauses could not be read: %s", error)
                 continue
             self._gate.pause(found)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -34,9 +33,12 @@ class Held(Exception):  # noqa: N818 - a turn of events, not an error
 
 
 class Exhausted(Exception):  # noqa: N818 - a turn of events, not an error
-    """A limit on a day or a cycle is used up; its source result ends, and is asked again when the window has turned."""
+    """A limit on a day or a cycle is used up; its source result ends, and is asked again when the window has turned.
 
-    def __init__(self, reason: str, retry_at: str) -> None:
+    `retry_at` is `None` where no window would help, because one request is more than the whole limit.
+    """
+
+    def __init__(self, reason: str, retry_at: str | None) -> None:
         super().__init__(reason)
         self.retry_at = retry_at
 
@@ -57,6 +59,13 @@ class Stop(msgspec.Struct, frozen=True):
     until: datetime | None = None
     cause: Cause = Cause.CONDEMNED
     trips: int = 1
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """The one attempt that finds out whether a provider answers again; `verdict` is set when it is known."""
+
+    attempt_id: str
+    verdict: asyncio.Event
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -110,7 +119,7 @@ class Gate:
         self.stops: dict[str, Stop] = {}
         self.on_change = on_change
         self._pauses: tuple[Pause, ...] = ()
-        self._probing: dict[str, asyncio.Event] = {}
+        self._probing: dict[str, Probe] = {}
         self._failures: dict[str, int] = {}
         self._limits_met: dict[str, str] = {}
         self._tell = tell
@@ -126,7 +135,7 @@ class Gate:
 
     def check(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
         """Return if a request may be sent now; raises `Held` with the reason if not."""
-        self._check_persons(provider, tenant_id, batch_id)
+        self.check_persons(provider, tenant_id, batch_id)
         stop = self.stops.get(provider)
         if stop is None:
             return
@@ -140,12 +149,12 @@ class Gate:
 
         That costs nothing, so it may also be asked when it has stopped us because credits ran out.
         """
-        self._check_persons(provider, None, None)
+        self.check_persons(provider, None, None)
         stop = self.stops.get(provider)
         if stop is not None and stop.cause is not Cause.RAN_OUT:
             raise Held(stop.reason)
 
-    def _check_persons(self, provider: str, tenant_id: str | None, batch_id: str | None) -> None:
+    def check_persons(self, provider: str, tenant_id: str | None, batch_id: str | None) -> None:
         """Return unless a person has stopped this, or everything."""
         if self.draining.is_set():
             raise Held("stopped before it was asked")
@@ -165,15 +174,14 @@ class Gate:
 
     async def wait_for_verdict(self, provider: str) -> None:
         """While one request finds out whether a provider answers again, wait a little for what becomes of it."""
-        if verdict := self._probing.get(provider):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(verdict.wait(), _PATIENCE_WITH_PROBE_S)
+        if probe := self._probing.get(provider):
+            await set_within(probe.verdict, _PATIENCE_WITH_PROBE_S)
 
-    def enter(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
+    def enter(self, provider: str, attempt_id: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
         """Send a request now: like `check`, and with a breaker whose time has come, be the one that finds out."""
         self.check(provider, tenant_id, batch_id)
         if provider in self.stops:
-            self._probing[provider] = asyncio.Event()
+            self._probing[provider] = Probe(attempt_id, asyncio.Event())
 
     def paused(self, batch_id: str | None) -> Pause | None:
         """Return the pause that stops a whole batch, if there is one."""
@@ -202,7 +210,8 @@ class Gate:
         """Send nothing more to a provider; says so once. What must be mended outlasts a pause."""
         known = self.stops.get(provider)
         is_verdict = self._end_probe(provider)
-        if known is None or is_verdict or (known.until is not None and until is None):
+        is_over = known is None or (known.until is not None and (until is None or known.until <= self._now()))
+        if is_over or is_verdict:
             stop = Stop(reason, until, cause, known.trips + 1 if known else 1)
             self.stops[provider] = stop
             if known is None or known.reason != reason:
@@ -214,30 +223,35 @@ class Gate:
         if stop is None:
             self.stops.pop(provider, None)
             self._end_probe(provider)
-        elif provider not in self.stops:
-            self.stops[provider] = stop
-            self._tell(stop.reason)
+        elif provider not in self._probing:  # what our own request finds out is newer
+            known, self.stops[provider] = self.stops.get(provider), stop
+            if known is None or known.reason != stop.reason:
+                self._tell(stop.reason)
 
     def try_again(self, provider: str, stop: Stop) -> None:
         """Start with a breaker that was open when an earlier process ended: one request finds out how things stand."""
         self.stops[provider] = msgspec.structs.replace(stop, until=self._now())
 
-    def heard(self, provider: str, *, well: bool) -> None:
-        """Note how an attempt went; failures in a row open the breaker, and an answer closes one that was probed."""
+    def heard(self, provider: str, attempt_id: str, *, well: bool) -> None:
+        """Note how an attempt went; failures in a row open the breaker, and the answer to its probe closes it."""
+        is_probe = self._is_probe(provider, attempt_id)
         if well:
             self._failures.pop(provider, None)
-            if provider in self._probing:
+            if is_probe:
                 self._close(provider)
             return
         failures = self._failures[provider] = self._failures.get(provider, 0) + 1
-        if provider in self._probing or failures >= TRIPS_AFTER:
+        if is_probe or (failures >= TRIPS_AFTER and provider not in self.stops):
             self._failures.pop(provider, None)
             self._trip(provider, failures)
 
+    def _is_probe(self, provider: str, attempt_id: str) -> bool:
+        """Tell a probe from calls that were in flight already when the breaker opened: those prove nothing new."""
+        probe = self._probing.get(provider)
+        return probe is not None and probe.attempt_id == attempt_id
+
     def _trip(self, provider: str, failures: int) -> None:
         known = self.stops.get(provider)
-        if known is not None and provider not in self._probing:
-            return
         trips = known.trips if known else 0
         until = self._now() + timedelta(seconds=_REST_S[min(trips, len(_REST_S) - 1)])
         often = f"failed {failures} times in a row" if known is None else "still fails"
@@ -252,14 +266,15 @@ class Gate:
             self.on_change(provider, None)
 
     def _end_probe(self, provider: str) -> bool:
-        verdict = self._probing.pop(provider, None)
-        if verdict is not None:
-            verdict.set()
-        return verdict is not None
+        probe = self._probing.pop(provider, None)
+        if probe is not None:
+            probe.verdict.set()
+        return probe is not None
 
-    def give_up_probe(self, provider: str) -> None:
-        """Let another request find out: the one that should have was never sent."""
-        self._end_probe(provider)
+    def give_up_probe(self, provider: str, attempt_id: str) -> None:
+        """Let another request find out, if this is the one that should have: it was never sent, or proved nothing."""
+        if self._is_probe(provider, attempt_id):
+            self._end_probe(provider)
 
     def _stamp_after(self, seconds: float) -> str:
         return timestamp(self._now() + timedelta(seconds=seconds))
@@ -317,6 +332,15 @@ class Gate:
                 self._tell("no provider can be reached; waiting for the network (nothing is lost, Ctrl-C stops)")
             await asyncio.sleep(gap)
             gap = min(gap * 2, _LONGEST_PROBE_GAP_S)
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, so long at most; returns whether it was set."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _can_connect(url: str) -> bool:

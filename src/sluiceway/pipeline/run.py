@@ -421,6 +421,8 @@ class Enricher:
             return Word(answered.reading, answered=answered)
         assert plan.subject is not None  # noqa: S101 - set wherever a request is planned
         if request.shared:
+            # the request would be nobody's, but this tenant's work is what asks for it
+            self._gate.check_persons(plan.source.provider, history.prospect.tenant_id, self._order.batch_id)
             return Word(await self._library.get(plan.source, plan.subject, request))
         begun, plan.begun = plan.begun, None
         behalf = self._behalf(history, plan)
