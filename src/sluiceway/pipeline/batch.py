@@ -175,6 +175,12 @@ def prospect_pages(connect: Any, batch_id: str, size: int = PAGE) -> Iterator[li
         yield [row.prospect_id for row in page]
 
 
+def tenants_of(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Return whose some prospects are, by prospect."""
+    query = select(prospects.c.id, prospects.c.tenant_id).where(prospects.c.id.in_(ids))
+    return {row.id: row.tenant_id for row in connection.execute(query)}
+
+
 def count_prospects(connection: Connection, batch_id: str) -> int:
     """Return how many distinct prospects the batch has."""
     distinct = func.count(batch_rows.c.prospect_id.distinct())

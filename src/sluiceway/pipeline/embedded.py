@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 import msgspec
 
 from sluiceway.outcome import timestamp
 from sluiceway.pipeline import history
-from sluiceway.pipeline.batch import PAGE, Batch, prospect_pages
+from sluiceway.pipeline.batch import PAGE, Batch, prospect_pages, tenants_of
 from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.history import History
 from sluiceway.pipeline.recover import is_alive
 from sluiceway.pipeline.run import Ended, Enricher
 from sluiceway.store.engine import Store
-from sluiceway.usage.fairness import FairQueue
+from sluiceway.usage.fairness import DeficitRoundRobin, FairQueue
 
 _ELSEWHERE_POLL_S = 0.5
 _LOOK_AGAIN_S = 0.5
+_LOOK_FOR_DEAD_S = 10.0
 
-_MOST_ASLEEP = 10_000
-"""Prospects that may wait for their time before new ones are taken up; what is kept of each is its id."""
+_MOST_KNOWN = 10_000
+"""Prospects that may sleep, or wait to be taken up in fair order, before more are read; each is kept as its id."""
+
+_PAGES_AT_ONCE = 5
 
 _LAST = "\uffff"
 """The lane of what tells the workers that there is no more."""
@@ -48,10 +53,20 @@ class Tally(msgspec.Struct):
         return self.ended[Ended.WAITING]
 
 
+class _Sleeper(NamedTuple):
+    """A prospect that had to wait, when it is taken up again, and as what it counts if it is not."""
+
+    wake_at: str
+    prospect_id: str
+    tenant_id: str
+    ended: Ended
+
+
 class Embedded:
     """The dispatcher for one process. `on_prospect` is told about every prospect that this call is through with.
 
-    Prospects that have to wait are taken up again when their time has come, if that is within `stays_s` seconds.
+    Prospects that have to wait are taken up again when their time has come, if that is at most `stays_s` seconds after
+    anything was last done.
     """
 
     def __init__(
@@ -78,9 +93,13 @@ class Embedded:
         self._stays_s = stays_s
         self._recover = recover
         self._buried: set[str] = set()
+        self._looked_for_dead_at = time.monotonic()
         self._on_prospect = on_prospect
-        self._asleep: list[tuple[str, str]] = []
+        self._ready: DeficitRoundRobin[str] = DeficitRoundRobin()
+        self._asleep: list[_Sleeper] = []
         self._busy = 0
+        self._stopped = False
+        self._moved_at = time.monotonic()
         self._changed = asyncio.Event()
 
     async def run(self) -> Tally:
@@ -94,52 +113,78 @@ class Embedded:
         return tally
 
     async def _feed(self, queue: FairQueue, tally: Tally) -> None:
-        """Hand prospects out, page by page, and again those that had to wait when their time has come."""
-        pages = self.pages()
-        while (page := await asyncio.to_thread(next, pages, None)) and not self._is_stopped():
-            await self._hand_out(queue, page)
-            await self._wake_some(queue, at_most=_MOST_ASLEEP)
-        if not self._is_stopped():
-            await self._wake_some(queue, at_most=0)
-        tally.left = tally.left or self._is_stopped()
-        tally.ended[Ended.WAITING] += len(self._asleep)
+        """Hand prospects out in fair order, and again those that had to wait when their time has come."""
+        pages, more = prospect_pages(self._store.read, self._batch.id), True
+        while not self._is_stopped():
+            more = more and await self._read_ahead(pages)
+            await self._wake_due()
+            if len(self._ready):
+                await self._hand_out(queue)
+            elif more or self._asleep or self._busy:
+                await self._until_something_changes()
+            else:
+                break
+        tally.left = self._is_stopped()
+        tally.ended.update(sleeper.ended for sleeper in self._asleep)
         for _ in range(self._concurrency):
             await queue.put((_LAST, None))
 
-    async def _hand_out(self, queue: FairQueue, page: list[History]) -> None:
-        for known in page:
+    async def _read_ahead(self, pages: Iterator[list[str]]) -> bool:
+        """Read who comes next, so that no tenant has to wait for all rows of another; returns whether there is more."""
+        for _ in range(_PAGES_AT_ONCE):
+            if len(self._ready) + len(self._asleep) >= _MOST_KNOWN:
+                return True
+            page = await asyncio.to_thread(self._next_page, pages)
+            if not page:
+                return False
+            for prospect_id, tenant_id in page:
+                self._ready.add(tenant_id, prospect_id)
+        return True
+
+    def _next_page(self, pages: Iterator[list[str]]) -> list[tuple[str, str]]:
+        ids = next(pages, [])
+        with self._store.read() as connection:
+            tenants = tenants_of(connection, ids)
+        return [(prospect_id, tenants[prospect_id]) for prospect_id in ids]
+
+    async def _wake_due(self) -> None:
+        """Take up again those whose time has come, before others of their tenant."""
+        now = self._store.clock.stamp()
+        due: list[_Sleeper] = []
+        while self._asleep and self._asleep[0].wake_at <= now:
+            due.append(heappop(self._asleep))
+        if due:
+            await self.enricher.settled()  # what was answered before they had to wait must not be asked again
+            await self._look_for_dead()
+        for sleeper in reversed(due):
+            self._ready.add(sleeper.tenant_id, sleeper.prospect_id, first=True)
+
+    async def _look_for_dead(self) -> None:
+        """Settle, now and then, calls of workers that died: what we wait for may be what these hold."""
+        if time.monotonic() - self._looked_for_dead_at > _LOOK_FOR_DEAD_S:
+            self._looked_for_dead_at = time.monotonic()
+            await self._recover()
+
+    async def _hand_out(self, queue: FairQueue) -> None:
+        ids = [prospect_id for _ in range(PAGE) if (prospect_id := self._ready.take())]
+        for known in await asyncio.to_thread(self._load, ids):
             if self._is_stopped():
                 return
             self._busy += 1
             await queue.put((known.prospect.tenant_id, known))
 
-    async def _wake_some(self, queue: FairQueue, at_most: int) -> None:
-        """Hand out again those whose time has come, until at most so many sleep; for none, until all are done."""
-        while not self._is_stopped():
-            due = self._due()
-            if due:
-                await self._hand_out(queue, await asyncio.to_thread(self._load, due))
-            elif len(self._asleep) > at_most or (at_most == 0 and self._busy):
-                await self._until_something_changes()
-            else:
-                return
-
-    def _due(self) -> list[str]:
-        now = self._store.clock.stamp()
-        due: list[str] = []
-        while self._asleep and self._asleep[0][0] <= now and len(due) < PAGE:
-            due.append(heappop(self._asleep)[1])
-        return due
-
     async def _until_something_changes(self) -> None:
         """Sleep until the next one wakes, a prospect is done, or the work is stopped; a pause is noticed in time."""
-        until_next_s = self._store.clock.seconds_until(self._asleep[0][0]) if self._asleep else _LOOK_AGAIN_S
+        until_next_s = self._store.clock.seconds_until(self._asleep[0].wake_at) if self._asleep else _LOOK_AGAIN_S
         self._changed.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), max(0.01, min(until_next_s, _LOOK_AGAIN_S)))
 
     def _is_stopped(self) -> bool:
-        return self._gate.draining.is_set() or self._gate.paused(self._batch.id) is not None
+        """Tell whether this run ends early; once it does, a pause that is lifted meanwhile changes nothing about it."""
+        paused = self._gate.paused(self._batch.id) is not None
+        self._stopped = self._stopped or paused or self._gate.draining.is_set()
+        return self._stopped
 
     def pages(self) -> Iterator[list[History]]:
         """Yield what is known about the batch's prospects, a page at a time, until the work is stopped."""
@@ -160,18 +205,28 @@ class Embedded:
 
     async def _work(self, queue: FairQueue, tally: Tally) -> None:
         while (known := (await queue.get())[1]) is not None:
-            if self._is_stopped():
-                tally.left = True
-                continue
-            ended = await self._one(known)
-            wake_at = self.enricher.alarms.pop(known.prospect.id, None)
-            if ended is Ended.WAITING and wake_at and self._store.clock.seconds_until(wake_at) <= self._stays_s:
-                heappush(self._asleep, (wake_at, known.prospect.id))
-            else:
-                tally.ended[ended] += 1
-                self._on_prospect(ended)
+            if not self._is_stopped():
+                ended = await self._one(known)
+                if wake_at := self._wakes(known.prospect.id, ended):
+                    heappush(self._asleep, _Sleeper(wake_at, known.prospect.id, known.prospect.tenant_id, ended))
+                else:
+                    self._moved_at = time.monotonic()
+                    tally.ended[ended] += 1
+                    self._on_prospect(ended)
             self._busy -= 1
             self._changed.set()
+
+    def _wakes(self, prospect_id: str, ended: Ended) -> str | None:
+        """Return when a prospect is taken up again: when its time comes, or when another worker may be through."""
+        wake_at = self.enricher.alarms.pop(prospect_id, None)
+        if self._is_stopped():
+            return None
+        if ended is Ended.ELSEWHERE:
+            return self._store.clock.stamp(after_s=_ELSEWHERE_POLL_S)
+        if ended is not Ended.WAITING or wake_at is None:
+            return None
+        stays_s = self._moved_at + self._stays_s - time.monotonic()
+        return wake_at if self._store.clock.seconds_until(wake_at) <= stays_s else None
 
     async def _bury(self, worker_id: str) -> None:
         """Settle a dead worker's calls, once: what they cost has to be known before any of them is made again."""
@@ -188,9 +243,7 @@ class Embedded:
                 if ended is not Ended.ELSEWHERE:
                     return ended
             elif standing.worker_id != self._worker_id and is_alive(self._store, standing.worker_id):
-                await asyncio.sleep(_ELSEWHERE_POLL_S)
-                if self._gate.draining.is_set():
-                    return Ended.ELSEWHERE
+                return Ended.ELSEWHERE
             elif standing.worker_id != self._worker_id:
                 await self._bury(standing.worker_id)
                 await self.enricher.take_over(standing)
