@@ -22,6 +22,7 @@ from sluiceway.outcome import Charge, as_json, billed
 from sluiceway.prospect import Person, identity_key
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import metadata, prospects
+from sluiceway.usage.admission import Limits
 from sluiceway.usage.ledger import (
     Attempt,
     Close,
@@ -35,6 +36,7 @@ from sluiceway.usage.ledger import (
     RunRow,
     apply,
 )
+from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota, uses
 
 AT = "2026-03-04T05:06:07.000Z"
 LATER = "2026-03-04T05:06:09.000Z"
@@ -126,10 +128,29 @@ def a_booking(calls: int = 1, **changed: Any) -> External:
     return msgspec.structs.replace(External(new_id(), "apollo", DAY, "tracked", calls, AT), **changed)
 
 
-def write(store: Store, *ops: Op) -> list[Any]:
+def a_quota(amount: int = 10, **changed: Any) -> Quota:
+    """A limit on Apollo's requests of a day."""
+    return msgspec.structs.replace(Quota("apollo", Unit.REQUESTS, QuotaClock.DAY, amount), **changed)
+
+
+def limited(store: Store, *quotas: Quota, at: str = AT) -> None:
+    """Set limits, as a person does."""
+    with store.writing.begin() as connection:
+        for quota in quotas:
+            set_quota(connection, quota, by="Ines", now=at)
+
+
+def use_of(store: Store, quota: Quota, at: str = AT) -> tuple[int, int]:
+    """What is used of a limit, and what of it is reserved for calls still open, as admission keeps it."""
+    with store.read() as connection:
+        (use,) = (use for use in uses(connection, at) if use.quota.id == quota.id)
+        return use.used, use.pending
+
+
+def write(store: Store, *ops: Op, limits: Limits | None = None) -> list[Any]:
     """Apply operations in one commit."""
     with store.writing.begin() as connection:
-        return apply(connection, ops)
+        return apply(connection, ops, limits)
 
 
 def rows(store: Store, table: Table) -> list[dict[str, Any]]:

@@ -79,6 +79,8 @@ class Refusal(msgspec.Struct, frozen=True):
     @property
     def reason(self) -> str:
         """Say in a sentence which limit it was."""
+        if self.quota.amount == 0:
+            return f"the limit of {self.quota.shown()} lets nothing through"
         if self.never:
             return f"one request may cost more than the limit of {self.quota.shown()}"
         return f"the limit of {self.quota.shown()} is used up"

@@ -104,7 +104,9 @@ class Quota(msgspec.Struct, frozen=True):
     def shown(self) -> str:
         """Say the limit in words: `200 requests per minute`."""
         amount = self.amount / _SCALE[self.unit]
-        what = f"${amount:,.2f}" if self.unit is Unit.USD else f"{amount:,.10g} {self.unit}"
+        whole_cents = self.amount % 10_000 == 0
+        dollars = f"${amount:,.2f}" if whole_cents else f"${amount:,.6f}".rstrip("0")
+        what = dollars if self.unit is Unit.USD else f"{amount:,.15g} {self.unit}"
         when = {QuotaClock.IN_FLIGHT: "in flight", QuotaClock.CYCLE: f"per cycle from day {self.cycle_day}"}
         whose = f" for tenant {self.tenant_id}" if self.tenant_id is not None else ""
         return f"{what} {when.get(self.clock, f'per {self.clock}')}{whose}"
@@ -196,7 +198,8 @@ def refold(connection: Connection, quota: Quota, now: str) -> None:
     """Fold what is used of a quota in its present window anew from the ledger."""
     use, w = ledger_use(connection, quota, now), limit_windows.c
     connection.execute(delete(limit_windows).where(w.limit_id == quota.id, w.opens_at <= now, w.closes_at > now))
-    connection.execute(insert(limit_windows).values(**_as_window(use)))
+    if use.used or use.pending:
+        connection.execute(insert(limit_windows).values(**_as_window(use)))
 
 
 def _opened_otherwise(connection: Connection, quota: Quota) -> bool:
