@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -34,6 +35,7 @@ from sluiceway.store.schema import attempts, daily_totals, prospects, source_res
 from sluiceway.usage.ledger import Op, Task
 from sluiceway.usage.meter import Metered, drift
 from sluiceway.usage.pace import Pace
+from sluiceway.usage.quota import Quota, set_quota
 from sluiceway.usage.spend import spend_by_provider
 
 FOUND = {
@@ -47,12 +49,15 @@ NOWHERE = "http://127.0.0.1:1"
 """An address at which nobody listens: port 1 is nobody's."""
 
 
-def taken_in(connection: Connection, people: Sequence[Person], digest: str, refresh: bool, now: str) -> Batch:
+def taken_in(
+    connection: Connection, people: Sequence[Person], digest: str, refresh: bool, now: str, tenants: Sequence[str] = ()
+) -> Batch:
     """Take people in as a batch that has begun; the same digest continues the same batch."""
     asked = Asked("default", "people.csv", digest, {"refresh": refresh}, "file", refresh)
     batch = batches.open_batch(connection, asked, now)
     if not batch.continued:
-        numbered = [InputRow(number, "default", person) for number, person in enumerate(people)]
+        whose = tenants or ["default"] * len(people)
+        numbered = [InputRow(number, whose[number], person) for number, person in enumerate(people)]
         batches.take_in(connection, batch.id, numbered, now)
         batches.begin_batch(connection, batch.id, batch.began_at)
     return batch
@@ -94,18 +99,22 @@ class Desk:
 
     # Asking.
 
-    async def run(self, *people: Person, digest: str = "a list", refresh: bool = False) -> Tally:
+    async def run(
+        self, *people: Person, digest: str = "a list", refresh: bool = False, tenants: Sequence[str] = ()
+    ) -> Tally:
         """Enrich people as one batch; the same digest continues the same batch."""
-        batch = await self.batch(*(people or (INES,)), digest=digest, refresh=refresh)
+        batch = await self.batch(*(people or (INES,)), digest=digest, refresh=refresh, tenants=tenants)
         tally = await self.embedded(batch).run()
         await self.app.writer.flush()
         if not tally.left and not tally.waiting:
             await self.do(batches.finish_batch, batch.id, self.now())
         return tally
 
-    async def batch(self, *people: Person, digest: str = "a list", refresh: bool = False) -> Batch:
-        """Take people in as a batch that has begun."""
-        batch: Batch = await self.do(taken_in, people, digest, refresh, self.now())
+    async def batch(
+        self, *people: Person, digest: str = "a list", refresh: bool = False, tenants: Sequence[str] = ()
+    ) -> Batch:
+        """Take people in as a batch that has begun; `tenants` says whose each of them is."""
+        batch: Batch = await self.do(taken_in, people, digest, refresh, self.now(), tenants)
         return batch
 
     def embedded(self, batch: Batch) -> Embedded:
@@ -163,8 +172,13 @@ class Desk:
 
     # Writing, and looking at what is there.
 
-    async def do(self, write: Callable[..., Any], *arguments: Any) -> Any:
-        return await self.app.writer.put(Task(lambda connection: write(connection, *arguments)))
+    async def do(self, write: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return await self.app.writer.put(Task(lambda connection: write(connection, *arguments, **named)))
+
+    async def limit(self, *quotas: Quota) -> None:
+        """Set limits, as a person does who has a process of their own."""
+        for quota in quotas:
+            await self.do(partial(set_quota, by="Ines"), quota, now=self.now())
 
     async def write(self, *ops: Op) -> None:
         for op in ops:
