@@ -44,6 +44,9 @@ freshness window: that first one, and (`ask-once`) one more, whatever it leads t
 WAIT_IN_PLACE_S = 1.0
 """Seconds a request may wait for a limit without giving its place to others."""
 
+_BOOKED_AHEAD_S = 900.0
+"""Seconds after a window's end up to which places are booked; what is further off is asked about again then."""
+
 _GIVEN_BACK_SOON_S = 0.05
 _ASK_AGAIN_S = 5.0
 _SERVER_ERROR = 500
@@ -244,8 +247,8 @@ class Caller:
         if bookings is None or bookings.first_window != refusal.until:
             bookings = self._bookings[quota.id] = Bookings(refusal.until, Counter())
         windows = bookings.book(behalf.lane, quota.amount // max(1, refusal.amount))
-        wait_s = self._clock.seconds_until(refusal.until) + windows * LENGTH[quota.clock].total_seconds()
-        return self._clock.stamp(after_s=wait_s)
+        ahead_s = min(windows * LENGTH[quota.clock].total_seconds(), _BOOKED_AHEAD_S)
+        return self._clock.stamp(after_s=self._clock.seconds_until(refusal.until) + ahead_s)
 
     def _stamp(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
         admitted = self._clock.stamp()
