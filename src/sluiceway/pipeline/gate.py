@@ -214,7 +214,7 @@ class Gate:
         if is_over or is_verdict:
             stop = Stop(reason, until, cause, known.trips + 1 if known else 1)
             self.stops[provider] = stop
-            if known is None or known.reason != reason:
+            if known is None or is_verdict or known.reason != reason:
                 self._tell(reason)
             self.on_change(provider, stop)
 
