@@ -198,7 +198,7 @@ def refold(connection: Connection, quota: Quota, now: str) -> None:
     """Fold what is used of a quota in its present window anew from the ledger."""
     use, w = ledger_use(connection, quota, now), limit_windows.c
     connection.execute(delete(limit_windows).where(w.limit_id == quota.id, w.opens_at <= now, w.closes_at > now))
-    if use.used or use.pending:
+    if quota.opens is Opens.CALENDAR or use.used:  # no request, no window
         connection.execute(insert(limit_windows).values(**_as_window(use)))
 
 
