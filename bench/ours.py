@@ -56,6 +56,7 @@ class Marking:
 
     def __init__(self, enricher: Enricher) -> None:
         self._enricher = enricher
+        self.alarms = enricher.alarms
 
     async def enrich(self, history: History) -> Ended:
         _CURRENT.set(history.prospect.id)
