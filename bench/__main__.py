@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import counting, memory, small, throughput
+from bench import admission, counting, memory, small, throughput
 from bench.result import Result
 
 OUT = Path(__file__).parent / "out"
@@ -27,6 +27,7 @@ def main() -> None:
         results += throughput.measure(folder, latency_ms=0, people=1_000 if quick else 4_000, target=0.50)
         results += throughput.measure(folder, latency_ms=200, people=1_000 if quick else 4_000, target=0.95)
         results += counting.measure(folder, people=4_000 if quick else 10_000)
+        results += admission.measure(folder, people=1_000 if quick else 2_000)
         if not quick:
             results += memory.measure(folder)
     _show(results)

@@ -26,8 +26,9 @@ from sluiceway.store.engine import Store, open_store
 from sluiceway.store.facts import identify, keep_apart
 from sluiceway.store.writer import Writer
 from sluiceway.usage.admission import Limits, implied_by_pace, prepare
+from sluiceway.usage.admission_on_redis import RedisAdmission
 from sluiceway.usage.ledger import Op, Task, apply
-from sluiceway.usage.on_redis import Publisher
+from sluiceway.usage.on_redis import Publisher, connect_async
 from sluiceway.usage.pace import Pace
 from sluiceway.usage.quota import Quota, read_quotas_file
 
@@ -59,6 +60,7 @@ class App(msgspec.Struct, frozen=True):
     notes: Notes
     tell: Callable[[str], None]
     recovered: int
+    admission: RedisAdmission | None = None
 
     def embedded(
         self,
@@ -94,6 +96,7 @@ class App(msgspec.Struct, frozen=True):
             terms=self.terms,
             on_unknown=self.settings.on_unknown,
             note=self.notes.note,
+            admission=self.admission,
         )
 
     def meter_reader(self) -> MeterReader:
@@ -150,6 +153,7 @@ async def opened(
                 partial(apply, limits=limits),
                 interval=settings.commit_interval_ms / 1000,
                 tell=tell,
+                committed=limits.committed,
             )
             publisher: Publisher | None = None
             try:
@@ -160,7 +164,11 @@ async def opened(
                 await forget_dead_workers(store, writer)
                 publisher = await publishing(settings, store, writer, tell)
                 credentials = {source.provider: source.credential for source in sources.values()}
-                async with Door() as door, Controls(store, writer, gate, credentials):
+                async with (
+                    Door() as door,
+                    Controls(store, writer, gate, credentials),
+                    admitting(settings, store, writer, limits, tell) as admission,
+                ):
                     collect_garbage_rarely()
                     redact = Redactor([*settings.secrets(), *(s.credential for s in sources.values())])
                     yield App(
@@ -177,6 +185,7 @@ async def opened(
                         notes=Notes(redact),
                         tell=tell,
                         recovered=recovered,
+                        admission=admission,
                     )
             finally:
                 try:
@@ -202,6 +211,28 @@ async def publishing(
         tell=tell,
         redact=Redactor(settings.secrets()),
     )
+
+
+@asynccontextmanager
+async def admitting(
+    settings: Settings, store: Store, writer: Writer[Op], limits: Limits, tell: Callable[[str], None]
+) -> AsyncIterator[RedisAdmission | None]:
+    """Have Redis go before the store in deciding about limits, where one is set."""
+    if not (url := settings.redis_url.get_secret_value()):
+        yield None
+        return
+    async with RedisAdmission(
+        client=connect_async(url),
+        identity=await writer.put(Task(identify)),
+        prefix=settings.usage_key_prefix,
+        writer=writer,
+        limits=limits,
+        clock=store.clock,
+        interval_s=settings.commit_interval_ms / 1000,
+        tell=tell,
+        redact=Redactor(settings.secrets()),
+    ) as admission:
+        yield admission
 
 
 def quotas_in_file(settings: Settings) -> list[Quota] | None:

@@ -15,6 +15,7 @@ from sluiceway.process import kill_this_process
 POINTS: Final = (
     "ingest.chunk",  # some of the file's rows are in the store
     "plan.agreed",  # the person said yes, nothing is sent
+    "run.admitted",  # limits let the first attempts of a run through, nothing of it is durable
     "run.opened",  # the run's rows and its first attempts are durable, nothing is sent
     "call.sending",  # about to hand the request to the HTTP client
     "call.sent",  # the request left, its answer has not come

@@ -51,7 +51,8 @@ class Settings(BaseSettings):
         (Want.WORK_EMAIL,), description="Contact data to buy: work_email, personal_email, phone."
     )
     redis_url: SecretStr = Field(
-        SecretStr(""), description="Redis that holds the public counters, such as redis://localhost; none by default."
+        SecretStr(""),
+        description="Redis for the public counters and for limits, such as redis://localhost; none by default.",
     )
     usage_key_prefix: str = Field(
         "", description="Put before every key in Redis, to keep two installations or another writer apart."

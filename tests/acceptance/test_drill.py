@@ -94,6 +94,7 @@ PASSED = {
     "retry.before": 8,
     "commit.before": 30,
     "commit.after": 30,
+    "run.admitted": 40,
     "run.opened": 40,
     "last.asked": 40,
     "run.closed": 40,

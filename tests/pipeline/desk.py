@@ -159,6 +159,7 @@ class Desk:
             redact=app.redact,
             terms=app.terms,
             on_unknown=app.settings.on_unknown,
+            admission=app.admission,
             jitter=self._jitter,
             note=app.notes.note,
         )

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -27,6 +27,7 @@ from sluiceway.sources._http import Door
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
 from sluiceway.usage.admission import Refusal
+from sluiceway.usage.admission_on_redis import RedisAdmission
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Answer, Attempt, Begin, Finish, Op
 from sluiceway.usage.pace import Pace
@@ -133,6 +134,7 @@ class Caller:
         redact: Redactor,
         terms: Mapping[str, Terms],
         on_unknown: OnUnknown,
+        admission: RedisAdmission | None = None,
         jitter: Callable[[], float] = random.random,
         note: Callable[[Heard, Reading], None] = lambda heard, reading: None,
     ) -> None:
@@ -144,6 +146,7 @@ class Caller:
         self._redact = redact
         self._terms = terms
         self._most_unknowns = MOST_UNKNOWNS[on_unknown]
+        self._admission = admission
         self._jitter = jitter
         self._note = note
         self._used_up: dict[str, tuple[Refusal, float]] = {}
@@ -158,6 +161,23 @@ class Caller:
         if not self._terms[source.name].pace.take_now(behalf.lane):
             return None
         return self._stamp(source, request, behalf)
+
+    async def admitted(self, attempts: Sequence[Attempt]) -> dict[str, Attempt]:
+        """Return, by id, those attempts that may go on to the store, as they are to begin."""
+        if self._admission is None or not attempts:
+            return {attempt.id: attempt for attempt in attempts}
+        admitted = {}
+        for asked, said in zip(attempts, await self._admission.admit(attempts), strict=True):
+            if isinstance(said, Refusal):
+                self.note_refusal(said)
+            else:
+                admitted[asked.id] = said
+        return admitted
+
+    def withdraw(self, attempts: Sequence[Attempt]) -> None:
+        """Take back attempts that were admitted and will not begin."""
+        if self._admission is not None:
+            self._admission.withdraw(attempts)
 
     async def begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
         """Wait for a request's turn and make its attempt durable.
@@ -193,17 +213,27 @@ class Caller:
         else:
             self._gate.enter(source.provider, attempt.id, behalf.tenant_id, behalf.batch_id)
         try:
-            begun = await self._writer.put(Begin(attempt))
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                self._writer.post(self._never_left(attempt))  # its row may be written already, or any moment
+            begun = await self._admit_and_begin(attempt)
+        except BaseException:
             self._gate.give_up_probe(source.provider, attempt.id)
             raise
-        if not isinstance(begun, Refusal):
-            return attempt
-        self._gate.give_up_probe(source.provider, attempt.id)
-        self.note_refusal(begun)
+        if isinstance(begun, Refusal):
+            self._gate.give_up_probe(source.provider, attempt.id)
+            self.note_refusal(begun)
         return begun
+
+    async def _admit_and_begin(self, attempt: Attempt) -> Attempt | Refusal:
+        if self._admission is not None:
+            (admitted,) = await self._admission.admit([attempt])
+            if isinstance(admitted, Refusal):
+                return admitted
+            attempt = admitted
+        try:
+            refused = await self._writer.put(Begin(attempt))
+        except asyncio.CancelledError:
+            self._writer.post(self._never_left(attempt))  # its row may be written already, or any moment
+            raise
+        return refused if isinstance(refused, Refusal) else attempt
 
     def _never_left(self, attempt: Attempt) -> Finish:
         at = self._clock.stamp()
@@ -228,7 +258,7 @@ class Caller:
     def _hold_or_push_back(self, source: Source, behalf: Behalf, refusal: Refusal, waited_s: float) -> None:
         """Let a request wait for its turn again where that is short; raises `Exhausted` or `Held` where it is not."""
         quota = refusal.quota
-        if refusal.never or (quota.is_long and not refusal.may_return):
+        if refusal.is_final:
             self._gate.limit_met(quota.id, refusal.until, refusal.reason)
             raise Exhausted(refusal.reason, None if refusal.never else refusal.until)
         wait_s = _GIVEN_BACK_SOON_S if refusal.may_return else max(0.0, self._clock.seconds_until(refusal.until))
@@ -331,7 +361,7 @@ class Caller:
         response, failure = None, None
         try:
             url = terms.base_urls[request.host]
-            patience_s = min(self._left_s(attempt), max(budget.left_s, 1.0))
+            patience_s = min(self._left_s(attempt, terms.timeout_s), max(budget.left_s, 1.0))
             response = await self._door.send(source, request, url, patience_s)
         except Exception as error:
             failure = error
@@ -349,14 +379,14 @@ class Caller:
             self._note(Heard(source, request, response, attempt.begun_at, finish.at), reading)
         return reading, finish, etag
 
-    def _left_s(self, attempt: Attempt) -> float:
+    def _left_s(self, attempt: Attempt, timeout_s: float) -> float:
         """Return the seconds until the attempt's deadline, which runs from its begin, however long that took to write.
 
         Raises `NotSent` when there are none, for recovery may already have declared the attempt unknown; or when its
         begin is so long ago that the limits' windows have turned.
         """
         left_s = self._clock.seconds_until(attempt.deadline_at)
-        if left_s <= 0 or self._clock.seconds_until(attempt.begun_at) < -RESERVED_FOR.total_seconds():
+        if left_s <= max(0.0, timeout_s - RESERVED_FOR.total_seconds()):  # its begin may be of Redis's clock
             raise NotSent("the store took so long to record the request that it was not sent")
         return left_s
 

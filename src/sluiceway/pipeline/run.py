@@ -269,11 +269,11 @@ class Enricher:
         """Open a run, with every attempt whose turn is now; `None` if somebody else has an open one."""
         run = self._run_row(history, self._clock.stamp(), closed_at=None, status="running")
         rows = tuple(self._result_row(run, plan) for plan in plans)
-        for plan in plans:
-            plan.begun = self._begin_now(history, plan)
-        begins = tuple(plan.begun for plan in plans if plan.begun)
+        begins = await self._begin_together(history, plans)
+        crash_point("run.admitted")
         opened = await self._writer.put(OpenRun(run, history.last_run_id, rows, begins))
         if not opened:
+            self._caller.withdraw(begins)
             return None
         self._note_refusals(plans, {} if opened is True else opened)
         for plan in plans:
@@ -287,6 +287,14 @@ class Enricher:
             if plan.begun and (refusal := refused.get(plan.begun.id)):
                 self._caller.note_refusal(refusal)
                 plan.begun = None
+
+    async def _begin_together(self, history: History, plans: Iterable[Plan]) -> tuple[Attempt, ...]:
+        """Stamp the first request of every plan whose turn is now, as far as limits admit them."""
+        turns = [(plan, attempt) for plan in plans if (attempt := self._begin_now(history, plan))]
+        admitted = await self._caller.admitted([attempt for _, attempt in turns])
+        for plan, attempt in turns:
+            plan.begun = admitted.get(attempt.id)
+        return tuple(admitted.values())
 
     def _begin_now(self, history: History, plan: Plan) -> Attempt | None:
         request = plan.request

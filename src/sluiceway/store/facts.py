@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Text, cast, insert, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, insert, select, update
 
 from sluiceway.errors import BadSetting
 from sluiceway.identifier import new_id
@@ -13,6 +13,7 @@ from sluiceway.store.schema import facts
 
 _ANSWERS = "answers"
 _ID = "id"
+_VALUE = select(facts.c.value).where(facts.c.name == bindparam("named"))
 _NAME_ONCE = Insert(facts, ("name", "value"))
 _KINDS = {False: "the real providers", True: "a sandbox"}
 
@@ -35,8 +36,7 @@ def keep_apart(connection: Connection, *, sandbox: bool) -> None:
 
 def version(connection: Connection, name: str) -> int:
     """Return how often something in the store was changed, such as its quotas."""
-    held = connection.execute(select(facts.c.value).where(facts.c.name == f"version:{name}")).scalar()
-    return int(held or 0)
+    return int(connection.execute(_VALUE, {"named": f"version:{name}"}).scalar() or 0)
 
 
 def raise_version(connection: Connection, name: str) -> None:
@@ -45,6 +45,12 @@ def raise_version(connection: Connection, name: str) -> None:
     raised = cast(cast(facts.c.value, BigInteger) + 1, Text)
     if connection.execute(update(facts).where(facts.c.name == key).values(value=raised)).rowcount == 0:
         connection.execute(insert(facts).values(name=key, value="1"))
+
+
+def set_version(connection: Connection, name: str, number: int) -> None:
+    """Count a change by a higher number than the last one."""
+    raise_version(connection, name)
+    connection.execute(update(facts).where(facts.c.name == f"version:{name}").values(value=str(number)))
 
 
 class Identity(NamedTuple):

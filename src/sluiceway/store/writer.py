@@ -48,7 +48,7 @@ class Writer(Generic[Op]):
 
     `interval` is how long, in seconds, a commit waits for company; `largest` bounds a transaction, in operations.
     `tell` is given a sentence when the store cannot be written for a while, when it can again, and when it refused an
-    operation that nobody waits for.
+    operation that nobody waits for. `committed` is called after every commit that is known to have succeeded.
     """
 
     def __init__(
@@ -59,12 +59,14 @@ class Writer(Generic[Op]):
         interval: float = 0.003,
         largest: int = 200,
         tell: Callable[[str], None] = lambda sentence: None,
+        committed: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._apply = apply
         self._interval = interval
         self._largest = largest
         self._tell = tell
+        self._committed = committed
         self._queue: deque[_Queued] = deque()
         self._due = asyncio.Event()
         self._closing = False
@@ -164,6 +166,8 @@ class Writer(Generic[Op]):
             self._disconnect()  # which rolls back; the next try starts on a clean connection
             raise
         self.commits += 1
+        with suppress(Exception):  # the commit stands, whatever anybody makes of it
+            self._committed()
 
     def _commit_durably(self, transaction: RootTransaction, batch: Sequence[_Queued], results: Sequence[Any]) -> None:
         transaction.commit()

@@ -16,9 +16,11 @@ from sqlalchemy import Connection, delete
 
 from sluiceway.outcome import ChargeKind, timestamp
 from sluiceway.store.bulk import Lookup, Update, Upsert
+from sluiceway.store.facts import version
 from sluiceway.store.schema import limit_windows
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.quota import (
+    EPOCH_OF,
     Opens,
     Quota,
     QuotaClock,
@@ -77,6 +79,11 @@ class Refusal(msgspec.Struct, frozen=True):
     amount: int = 1
 
     @property
+    def is_final(self) -> bool:
+        """Whether it ends a source's work, instead of making it wait."""
+        return self.never or (self.quota.is_long and not self.may_return)
+
+    @property
     def reason(self) -> str:
         """Say in a sentence which limit it was."""
         if self.quota.amount == 0:
@@ -116,6 +123,32 @@ class Decision(msgspec.Struct, frozen=True):
 
 NOTHING_DECIDED = Decision({}, {})
 
+
+class Move(msgspec.Struct, frozen=True):
+    """By how much a commit changed one window of one limit."""
+
+    limit_id: str
+    window: Window
+    used: int
+    pending: int
+
+
+class Moves(msgspec.Struct):
+    """Everything one commit changed in the windows of limits, for whoever keeps a copy of them.
+
+    `begun` is by attempt; `refused` are attempts that some limit did not let through, `withdrawn` those that will not
+    begin although nothing refused them. `epoch` tells whether a copy was read before this commit or after it.
+    `follows_failure`: the commit before this one may have happened, or not.
+    """
+
+    epoch: int
+    follows_failure: bool
+    begun: dict[str, list[Move]] = {}
+    settled: list[Move] = []
+    refused: list[str] = []
+    withdrawn: list[str] = []
+
+
 _WINDOWS = Lookup(
     limit_windows,
     ("limit_id", "opens_at"),
@@ -139,7 +172,8 @@ _SETTLE = Update(
 class Limits:
     """All limits there are, as every commit finds them. `implied` ones hold unless an operator set the same.
 
-    `tell` is given a sentence when a limit passes the share at which its owner wants to be warned.
+    `tell` is given a sentence when a limit passes the share at which its owner wants to be warned; `on_moves`, where
+    somebody keeps a copy of the windows, what each commit changed in them, once it is durable.
     """
 
     def __init__(self, implied: Iterable[Quota] = (), tell: Callable[[str], None] = lambda sentence: None) -> None:
@@ -149,13 +183,27 @@ class Limits:
         self._quotas: list[Quota] = []
         self._by_behalf: dict[tuple[str, str | None], tuple[Quota, ...]] = {}
         self._warned: set[tuple[str, str]] = set()
+        self._moves: Moves | None = None
+        self.on_moves: Callable[[Moves], None] | None = None
+
+    def committed(self) -> None:
+        """Pass on what the commit that has just succeeded moved."""
+        moves, self._moves = self._moves, None
+        if moves is not None and self.on_moves is not None:
+            self.on_moves(moves)
 
     def refresh(self, connection: Connection) -> None:
-        """Take over what was set since the last commit, by whichever process."""
-        version = quotas_version(connection)
-        if version != self._version:
+        """Be ready for a commit that begins or ends attempts."""
+        self.look(connection)
+        if self.on_moves is not None:
+            self._moves = Moves(version(connection, EPOCH_OF), follows_failure=self._moves is not None)
+
+    def look(self, connection: Connection) -> None:
+        """Take over what was set since the last time, by whichever process."""
+        quotas_are_at = quotas_version(connection)
+        if quotas_are_at != self._version:
             quotas = {**self._implied, **{quota.id: quota for quota in all_quotas(connection)}}
-            self._quotas, self._by_behalf, self._version = list(quotas.values()), {}, version
+            self._quotas, self._by_behalf, self._version = list(quotas.values()), {}, quotas_are_at
 
     def of(self, attempt: Reserving) -> tuple[Quota, ...]:
         """Return the limits an attempt counts against; a tenant's own credential is not the platform's to limit."""
@@ -174,7 +222,7 @@ class Limits:
         windows = _OpenWindows(connection, limited)
         decision = Decision({}, {})
         for attempt, quotas in limited:
-            wanted = [(windows.around(quota, attempt.begun_at), _amount(quota, attempt)) for quota in quotas]
+            wanted = [(windows.around(quota, attempt.begun_at), amount_reserved(quota, attempt)) for quota in quotas]
             refusals = [refusal for held, amount in wanted if (refusal := held.refusal(amount))]
             if refusals:
                 decision.refused[attempt.id] = max(refusals, key=_how_long)
@@ -193,8 +241,13 @@ class Limits:
                 key = (held.quota.id, held.window.opens_at)
                 held_by[key] = held
                 added[key] = added.get(key, 0) + amount
+                if self._moves is not None:
+                    move = Move(held.quota.id, held.window, amount, amount)
+                    self._moves.begun.setdefault(attempt_id, []).append(move)
         rows = [[*key, held_by[key].window.closes_at, amount, amount] for key, amount in sorted(added.items())]
         _RESERVE.run(connection, rows)
+        if self._moves is not None:
+            self._moves.refused.extend(decision.refused)
         for key, amount in added.items():
             self._warn(held_by[key], amount)
 
@@ -205,14 +258,16 @@ class Limits:
         if not ended:
             return
         windows = _OpenWindows(connection, [(row, quotas) for row, quotas, _ in ended], only=Opens.FIRST_REQUEST)
-        moved: dict[tuple[str, str], list[int]] = {}
+        moved: dict[tuple[str, Window], list[int]] = {}
         for row, quotas, was_open in ended:
             for quota in quotas:
-                window = windows.around(quota, row.begun_at).window
-                sums = moved.setdefault((quota.id, window.opens_at), [0, 0])
+                sums = moved.setdefault((quota.id, windows.around(quota, row.begun_at).window), [0, 0])
                 sums[0] += _correction(quota, row, was_open=was_open)
-                sums[1] -= _amount(quota, row) if was_open else 0
-        _SETTLE.run(connection, [[*key, *sums] for key, sums in sorted(moved.items()) if any(sums)])
+                sums[1] -= amount_reserved(quota, row) if was_open else 0
+        moves = [Move(*key, *sums) for key, sums in sorted(moved.items()) if any(sums)]
+        _SETTLE.run(connection, [[move.limit_id, move.window.opens_at, move.used, move.pending] for move in moves])
+        if self._moves is not None:
+            self._moves.settled.extend(moves)
 
     def _warn(self, held: _Held, added: int) -> None:
         quota, used = held.quota, held.used + added
@@ -270,7 +325,7 @@ def _how_long(refusal: Refusal) -> tuple[bool, bool, str]:
     return refusal.never, not refusal.may_return, refusal.until
 
 
-def _amount(quota: Quota, attempt: Reserving) -> int:
+def amount_reserved(quota: Quota, attempt: Reserving) -> int:
     """Return what an attempt reserves: one request, or the most that it can cost."""
     match quota.unit:
         case Unit.REQUESTS:
@@ -283,7 +338,7 @@ def _amount(quota: Quota, attempt: Reserving) -> int:
 
 def _correction(quota: Quota, row: Settling, *, was_open: bool) -> int:
     """Return by how much a known charge changes what was reserved; an unknown one keeps its reservation."""
-    reserved = _amount(quota, row)
+    reserved = amount_reserved(quota, row)
     if quota.clock is QuotaClock.IN_FLIGHT:
         return -reserved if was_open else 0
     if quota.unit is Unit.REQUESTS:

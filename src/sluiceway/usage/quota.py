@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,9 @@ VERSION_OF: Final = "quotas"
 
 RESERVED_FOR: Final = timedelta(seconds=10)
 """How old an attempt's stamp may be when its request leaves; so long may commits be behind the stamps they bring."""
+
+EPOCH_OF: Final = "admission"
+"""The name under which the store counts how often what is used was read for a copy, or changed behind its back."""
 
 ALWAYS: Final = ("", "9999-12-31T23:59:59.999Z")
 """The one window of a limit on calls in flight."""
@@ -121,21 +125,27 @@ class Window(msgspec.Struct, frozen=True, order=True):
 
 def window_at(quota: Quota, stamp: str) -> Window:
     """Return the window a stamped moment falls into; for one that opens at its first request, one that opens then."""
-    if quota.clock is QuotaClock.IN_FLIGHT:
-        return Window(*ALWAYS)
-    if quota.clock is QuotaClock.CYCLE:
-        return _cycle_at(quota.cycle_day or 1, stamp)
     if quota.opens is Opens.FIRST_REQUEST:
-        return Window(stamp, _later(stamp, LENGTH[quota.clock]))
-    kept = {QuotaClock.SECOND: 19, QuotaClock.MINUTE: 16, QuotaClock.HOUR: 13, QuotaClock.DAY: 10}[quota.clock]
-    opens_at = stamp[:kept] + "0000-00-00T00:00:00.000Z"[kept:]
-    return Window(opens_at, _later(opens_at, LENGTH[quota.clock]))
+        return Window(stamp, later(stamp, LENGTH[quota.clock]))
+    return _calendar_window(quota.clock, quota.cycle_day or 1, stamp[:19])
+
+
+@lru_cache(maxsize=1024)
+def _calendar_window(clock: QuotaClock, cycle_day: int, second: str) -> Window:
+    """Return the window around a second; many attempts fall into each, and working with dates is slow."""
+    if clock is QuotaClock.IN_FLIGHT:
+        return Window(*ALWAYS)
+    if clock is QuotaClock.CYCLE:
+        return _cycle_at(cycle_day, second)
+    kept = {QuotaClock.SECOND: 19, QuotaClock.MINUTE: 16, QuotaClock.HOUR: 13, QuotaClock.DAY: 10}[clock]
+    opens_at = second[:kept] + "0000-00-00T00:00:00.000Z"[kept:]
+    return Window(opens_at, later(opens_at, LENGTH[clock]))
 
 
 def earliest_window_at(quota: Quota, stamp: str) -> str:
     """Return when the earliest window may have opened that a stamped moment can fall into."""
     if quota.opens is Opens.FIRST_REQUEST:
-        return _later(stamp, -LENGTH[quota.clock])
+        return later(stamp, -LENGTH[quota.clock])
     return window_at(quota, stamp).opens_at
 
 
@@ -145,10 +155,11 @@ def counted_from(quota: Quota, opens_at: str) -> str:
     One that opens at its first request was opened by the first that was committed, and others may be on their way
     whose stamps are a little older.
     """
-    return opens_at if quota.opens is Opens.CALENDAR else _later(opens_at, -RESERVED_FOR)
+    return opens_at if quota.opens is Opens.CALENDAR else later(opens_at, -RESERVED_FOR)
 
 
-def _later(stamp: str, by: timedelta) -> str:
+def later(stamp: str, by: timedelta) -> str:
+    """Return the stamp of a moment some time after another."""
     return timestamp(datetime.fromisoformat(stamp) + by)
 
 
@@ -200,6 +211,7 @@ def refold(connection: Connection, quota: Quota, now: str) -> None:
     connection.execute(delete(limit_windows).where(w.limit_id == quota.id, w.opens_at <= now, w.closes_at > now))
     if quota.opens is Opens.CALENDAR or use.used:  # no request, no window
         connection.execute(insert(limit_windows).values(**_as_window(use)))
+    raise_version(connection, EPOCH_OF)
 
 
 def _opened_otherwise(connection: Connection, quota: Quota) -> bool:
@@ -212,6 +224,7 @@ def unset_quota(connection: Connection, quota_id: str) -> bool:
     found = connection.execute(delete(quotas).where(quotas.c.id == quota_id)).rowcount > 0
     connection.execute(delete(limit_windows).where(limit_windows.c.limit_id == quota_id))
     raise_version(connection, VERSION_OF)
+    raise_version(connection, EPOCH_OF)
     return found
 
 
@@ -380,12 +393,12 @@ def _window_that_is_open(connection: Connection, quota: Quota, now: str) -> Wind
 
 def _window_in_ledger(connection: Connection, quota: Quota, now: str) -> Window | None:
     """Return the window that the first request of the last stretch opened, where nobody has kept it."""
-    a, since = attempts.c, _later(now, -LENGTH[quota.clock])
+    a, since = attempts.c, later(now, -LENGTH[quota.clock])
     sent = func.coalesce(a.charge, "") != ChargeKind.NOT_SENT
     within = (a.begun_at > since, a.begun_at <= now, a.day >= since[:10])
     query = select(func.min(a.begun_at)).where(*_counted_by(quota), sent, *within)
     opened_at = connection.execute(query).scalar()
-    return Window(opened_at, _later(opened_at, LENGTH[quota.clock])) if opened_at else None
+    return Window(opened_at, later(opened_at, LENGTH[quota.clock])) if opened_at else None
 
 
 def _counted_since(connection: Connection, quota: Quota, window: Window) -> str:
