@@ -400,7 +400,7 @@ async def test_a_snapshot_of_the_present_epoch_lets_too_many_through_and_the_sto
     redis_server.restore()
     async with a_worker(store, redis_server) as another:
         assert another.admission.copy.is_believed
-        assert another.held() == {}, "Redis knows no better, and lets five through"
+        assert another.held() in ({}, {"apollo/requests/day": (0, 0)}), "Redis knows no better, and lets five through"
         assert len(await another.begin(5)) == 1
         await until(lambda: another.admission.copy.is_believed and another.held() == {"apollo/requests/day": (5, 5)})
 
