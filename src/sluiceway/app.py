@@ -10,7 +10,7 @@ import msgspec
 
 from sluiceway.errors import BadSetting, Redactor
 from sluiceway.pipeline.batch import Batch
-from sluiceway.pipeline.caller import MOST_UNKNOWNS, Behalf, Caller, Terms
+from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller
 from sluiceway.pipeline.controls import Controls
 from sluiceway.pipeline.embedded import Embedded
 from sluiceway.pipeline.gate import Gate
@@ -18,6 +18,7 @@ from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.meter_reader import MeterReader, Notes
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
 from sluiceway.pipeline.run import Ended, Enricher, Order
+from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
 from sluiceway.settings import Settings
 from sluiceway.sources import Source, all_sources, choose

@@ -20,12 +20,13 @@ from sluiceway.outcome import timestamp
 from sluiceway.pipeline import batch as batches
 from sluiceway.pipeline import history
 from sluiceway.pipeline.batch import Asked, Batch, InputRow
-from sluiceway.pipeline.caller import MOST_UNKNOWNS, Behalf, Caller, Terms
+from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller
 from sluiceway.pipeline.embedded import Embedded, Tally
 from sluiceway.pipeline.history import History
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.run import Enricher, Order
+from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.prospect import Person, identity_key
 from sluiceway.rollups import folded
 from sluiceway.sandbox.process import SandboxProcess

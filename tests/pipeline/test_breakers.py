@@ -13,9 +13,10 @@ from desk import NOBODY, Desk, Open, waiting
 from builders import a_quota, rows, somebody, until
 from sluiceway.outcome import parse_timestamp
 from sluiceway.pipeline import gate as gates
-from sluiceway.pipeline.caller import Behalf, Budget
+from sluiceway.pipeline.caller import Budget
 from sluiceway.pipeline.controls import close_breaker, open_breakers
 from sluiceway.pipeline.gate import TRIPS_AFTER, Cause, Exhausted, Held
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.sources._contract import Request, Subject
 from sluiceway.store.engine import open_store
 from sluiceway.store.schema import breakers
@@ -107,7 +108,7 @@ async def test_a_probe_that_a_limit_refuses_leaves_it_to_the_next(desk: Open) ->
         await at.limit(a_quota(0))
         for _ in range(2):
             with pytest.raises(Exhausted):
-                await at.caller().begin(source, request, Behalf("api"))
+                await at.caller().turns.begin(source, request, Behalf("api"))
         await at.do(unset_quota, a_quota().id)
         assert await ask(at) == "no_data"
         assert at.app.gate.is_open("apollo")
@@ -233,7 +234,7 @@ async def test_a_breaker_that_opens_in_one_process_holds_work_in_another_within_
         assert other.told == one.told
         source, request = asking(other)
         with pytest.raises(Held, match="refused the credential"):
-            await other.caller().begin(source, request, Behalf("api"))
+            await other.caller().turns.begin(source, request, Behalf("api"))
         assert other.requests() == 1
 
 

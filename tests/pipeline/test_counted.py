@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from builders import INES, rows
 from sluiceway.outcome import ChargeKind
-from sluiceway.pipeline.caller import Behalf, Budget
+from sluiceway.pipeline.caller import Budget
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.sources._contract import Request, Subject
 from sluiceway.store.schema import attempts, daily_totals
 
@@ -43,7 +44,7 @@ class Counting:
         at, before = self.at, self.at.total(self.provider)
         at.answers(*statuses, provider=self.provider, **more)
         behalf = Behalf("api", "default", None, None, None)
-        attempt = await at.caller().begin(self.source, self.request, behalf)
+        attempt = await at.caller().turns.begin(self.source, self.request, behalf)
         assert self._charge_of(attempt.id) is None
         assert at.total(self.provider) == before
         obtained = await at.caller().obtain(self.source, self.subject, self.request, behalf, Budget(0), attempt)

@@ -11,8 +11,8 @@ from desk import Desk, Open
 
 from builders import INES, row, rows
 from sluiceway.outcome import Status, billed
-from sluiceway.pipeline.caller import Behalf, Terms
 from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.prospect import Want
 from sluiceway.sources._contract import Price, Reading, Request, Response, Source, Subject, trouble, unreadable
 from sluiceway.store.schema import daily_totals, documents

@@ -17,8 +17,9 @@ from desk import FOUND, Desk, Open
 
 from builders import rows, until
 from sluiceway.outcome import timestamp
-from sluiceway.pipeline.caller import Behalf, Budget
+from sluiceway.pipeline.caller import Budget
 from sluiceway.pipeline.gate import TRIPS_AFTER, Cause, Exhausted, Held, Pause
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.prospect import Person
 from sluiceway.sandbox.people import people_csv
 from sluiceway.sandbox.process import SandboxProcess
@@ -261,7 +262,7 @@ async def test_a_question_that_is_given_up_while_it_is_written_down_was_never_se
     async with desk() as at:
         source, behalf = at.app.sources["apollo"], Behalf("meter")
         request = source.meter_requests(at.store.clock.now().date())[0]
-        begun = asyncio.create_task(at.app.caller().begin(source, request, behalf))
+        begun = asyncio.create_task(at.app.caller().turns.begin(source, request, behalf))
         await asyncio.sleep(0)  # as far as the writer, where it waits
         begun.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -11,9 +11,10 @@ from desk import FOUND, NOBODY, Open, waiting
 
 from builders import INES, full_disk, row, rows, somebody, stored, until
 from sluiceway.outcome import ChargeKind, Status, parse_timestamp
-from sluiceway.pipeline.caller import BUDGET_S, Behalf, Budget
+from sluiceway.pipeline.caller import BUDGET_S, Budget
 from sluiceway.pipeline.gate import Held
 from sluiceway.pipeline.run import Ended
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.sources._contract import Request, Subject
 from sluiceway.store.schema import attempts, daily_totals, runs, source_results

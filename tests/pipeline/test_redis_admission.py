@@ -12,7 +12,8 @@ from desk import Desk, Open
 from builders import somebody
 from redis_server import RedisServer
 from sluiceway.outcome import timestamp
-from sluiceway.pipeline.caller import Behalf, Budget
+from sluiceway.pipeline.caller import Budget
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.sources._contract import Subject
 from sluiceway.usage.ledger import Begin
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota
@@ -52,7 +53,7 @@ async def test_a_request_is_sent_within_ten_seconds_of_its_admission_or_not_at_a
         subject = Subject(somebody(1), at.app.settings.want, clock.now().date())
         request = source.request(subject)
         caller = at.caller()
-        attempt = caller.begin_now(source, request, Behalf("file", "default"))
+        attempt = caller.turns.begin_now(source, request, Behalf("file", "default"))
         other_clock = timestamp(clock.now() - timedelta(seconds=20))  # what Redis says is not compared with ours
         late = msgspec.structs.replace(attempt, begun_at=other_clock, deadline_at=clock.stamp(after_s=60 - ago_s))
         await at.write(Begin(late))

@@ -14,9 +14,9 @@ from builders import INES, row, rows, somebody, stored, the_end, until
 from sluiceway.outcome import parse_timestamp
 from sluiceway.pipeline import batch as batches
 from sluiceway.pipeline.batch import InputRow
-from sluiceway.pipeline.caller import Terms
 from sluiceway.pipeline.recover import register, working
 from sluiceway.pipeline.run import Ended
+from sluiceway.pipeline.turns import Terms
 from sluiceway.prospect import Person, Want
 from sluiceway.sources._contract import Price, Reading, Request, Response, Skip, Source, Subject
 from sluiceway.store.schema import answers, attempts, prospects, runs, source_results

@@ -32,10 +32,10 @@ from builders import (
 from sluiceway.identifier import new_id
 from sluiceway.outcome import FREE, parse_timestamp, timestamp
 from sluiceway.pipeline import embedded
-from sluiceway.pipeline.caller import Behalf
 from sluiceway.pipeline.gate import Cause, Exhausted, Held, Pause
 from sluiceway.pipeline.recover import register, working
 from sluiceway.pipeline.run import Ended
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.sources._contract import Request, Subject
 from sluiceway.store.engine import Store, open_store
 from sluiceway.store.schema import attempts, limit_windows, runs
@@ -131,10 +131,10 @@ async def test_requests_that_wait_for_a_known_limit_do_not_keep_the_process_busy
     async with desk() as at:
         caller, (source, request) = at.caller(), asking(at)
         minute = a_quota(1, clock=QuotaClock.MINUTE)
-        caller.note_refusal(Refusal(minute, at.store.clock.stamp(after_s=1.4)))
+        caller.turns.note_refusal(Refusal(minute, at.store.clock.stamp(after_s=1.4)))
         await asyncio.sleep(0.7)
         longest, beats = 0.0, 0
-        begun = asyncio.create_task(caller.begin(source, request, Behalf("api")))
+        begun = asyncio.create_task(caller.turns.begin(source, request, Behalf("api")))
         while not begun.done():
             before = time.monotonic()
             await asyncio.sleep(0.01)
@@ -210,18 +210,18 @@ async def test_a_limit_that_is_raised_is_noticed_by_a_running_process(desk: Open
         caller, (source, request) = at.caller(), asking(at)
         await at.limit(a_quota(0))
         with pytest.raises(Exhausted):
-            await caller.begin(source, request, Behalf("api"))
+            await caller.turns.begin(source, request, Behalf("api"))
         await at.limit(a_quota(1))
-        attempt = await caller.begin(source, request, Behalf("api"))
+        attempt = await caller.turns.begin(source, request, Behalf("api"))
         await at.write(a_finish(attempt, FREE, at=at.now()))
         with pytest.raises(Exhausted, match="1 requests per day is used up"):
-            await caller.begin(source, request, Behalf("api"))
+            await caller.turns.begin(source, request, Behalf("api"))
         await at.limit(a_quota(2))
         give_up = time.monotonic() + 10
         while True:  # what is known to be used up is asked about again every few seconds
             assert time.monotonic() < give_up
             try:
-                attempt = await caller.begin(source, request, Behalf("api"))
+                attempt = await caller.turns.begin(source, request, Behalf("api"))
                 break
             except Exhausted:
                 await asyncio.sleep(0.05)
@@ -498,7 +498,7 @@ async def test_tenants_that_always_wait_are_admitted_alike(desk: Open, pace: flo
         async def always_asks(tenant: str) -> None:
             while len(order) < 1300:
                 try:
-                    await caller.begin(source, request, Behalf("api", tenant))
+                    await caller.turns.begin(source, request, Behalf("api", tenant))
                 except Held as held:
                     await asyncio.sleep(max(0.0, at.store.clock.seconds_until(str(held.wake_at))))
                 else:

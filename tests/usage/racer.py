@@ -15,8 +15,9 @@ from datetime import date
 from typing import Any
 
 from sluiceway.app import App, Target, opened
-from sluiceway.pipeline.caller import Behalf, Budget, Caller
+from sluiceway.pipeline.caller import Budget, Caller
 from sluiceway.pipeline.gate import Exhausted, Held
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.prospect import Person, Want
 from sluiceway.settings import load_settings
 from sluiceway.sources import Subject

@@ -109,8 +109,9 @@ async def _check_all(settings: Settings, names: list[str] | None, target: Target
 
 async def _check(app: App, caller: Caller, source: Source) -> tuple[str, str]:
     """Ask once, with a row in the ledger as for every request."""
-    from sluiceway.pipeline.caller import Behalf, Budget
+    from sluiceway.pipeline.caller import Budget
     from sluiceway.pipeline.gate import Held
+    from sluiceway.pipeline.turns import Behalf
     from sluiceway.prospect import Person
     from sluiceway.sources import Subject
 

@@ -1,16 +1,15 @@
-"""One request, accountably: admit, begin (durable), call, and finish; and what may follow an answer that did not help.
+"""One request, accountably: its turn, the call, and its finish; and what may follow an answer that did not help.
 
-A retry is a new attempt. It is made only when the last one is known to have cost nothing, except that one request
-per prospect, source and freshness window may follow one whose charge is unknown.
+How a request gets its turn, and its attempt's row before it is sent, is in `pipeline/turns.py`. A retry is a new
+attempt. It is made only when the last one is known to have cost nothing, except that one request per prospect, source
+and freshness window may follow one whose charge is unknown.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -18,20 +17,17 @@ import msgspec
 from sluiceway.crash import crash_point
 from sluiceway.discreet import discreet
 from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged, Redactor, describe
-from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
-from sluiceway.pipeline.gate import Cause, Exhausted, Gate, Held, set_within
+from sluiceway.pipeline.gate import Cause, Gate, Held, set_within
+from sluiceway.pipeline.turns import Behalf, Terms, Turns
 from sluiceway.settings import OnUnknown
 from sluiceway.sources._contract import METER, Reading, Request, Response, Retry, Source, Subject, understand
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
-from sluiceway.usage.admission import Refusal
 from sluiceway.usage.admission_on_redis import RedisAdmission
-from sluiceway.usage.counter import PLATFORM
-from sluiceway.usage.ledger import Answer, Attempt, Begin, Finish, Op
-from sluiceway.usage.pace import Pace
-from sluiceway.usage.quota import LENGTH, RESERVED_FOR
+from sluiceway.usage.ledger import Answer, Attempt, Finish, Op
+from sluiceway.usage.quota import RESERVED_FOR
 
 MOST_ATTEMPTS = 3
 BUDGET_S = 60.0
@@ -41,52 +37,7 @@ MOST_UNKNOWNS = {OnUnknown.ASK_ONCE: 2, OnUnknown.LEAVE: 1}
 """Paid requests, from the first of unknown charge on, after which a prospect's source is not asked again in its
 freshness window: that first one, and (`ask-once`) one more, whatever it leads to."""
 
-
-WAIT_IN_PLACE_S = 1.0
-"""Seconds a request may wait for a limit without giving its place to others."""
-
-_BOOKED_AHEAD_S = 900.0
-"""Seconds after a window's end up to which places are booked; what is further off is asked about again then."""
-
-_GIVEN_BACK_SOON_S = 0.05
-_ASK_AGAIN_S = 5.0
 _SERVER_ERROR = 500
-
-
-class Behalf(msgspec.Struct, frozen=True):
-    """For whom requests are sent; a shared document is nobody's, and records only the batch that needed it first."""
-
-    trigger: str
-    tenant_id: str | None = None
-    batch_id: str | None = None
-    prospect_id: str | None = None
-    source_result_id: str | None = None
-
-    @property
-    def lane(self) -> str:
-        """In whose lane its requests wait for their turn."""
-        return self.tenant_id or ""
-
-
-class Bookings(msgspec.Struct):
-    """How many requests of each tenant wait for the windows of one limit, from the first one on."""
-
-    first_window: str
-    by_lane: Counter[str]
-
-    def book(self, lane: str, per_window: int) -> int:
-        """Book the next place of a tenant; returns how many windows after the first one it is."""
-        place = self.by_lane[lane]
-        self.by_lane[lane] += 1
-        return place // max(1, per_window // len(self.by_lane))
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """How one source is asked: where, how long an answer may take, and how fast."""
-
-    base_urls: Mapping[str, str]
-    timeout_s: float
-    pace: Pace
 
 
 class Budget:
@@ -142,166 +93,12 @@ class Caller:
         self._door = door
         self._gate = gate
         self._clock = clock
-        self._worker_id = worker_id
         self._redact = redact
         self._terms = terms
         self._most_unknowns = MOST_UNKNOWNS[on_unknown]
-        self._admission = admission
         self._jitter = jitter
         self._note = note
-        self._used_up: dict[str, tuple[Refusal, float]] = {}
-        self._bookings: dict[str, Bookings] = {}
-
-    def begin_now(self, source: Source, request: Request, behalf: Behalf) -> Attempt | None:
-        """Stamp a request if its turn is now; its attempt must become durable before `obtain` is given it."""
-        if not self._gate.is_open(source.provider, behalf.tenant_id, behalf.batch_id):
-            return None
-        if self._used_up and self._known_refusal(source, behalf):
-            return None
-        if not self._terms[source.name].pace.take_now(behalf.lane):
-            return None
-        return self._stamp(source, request, behalf)
-
-    async def admitted(self, attempts: Sequence[Attempt]) -> dict[str, Attempt]:
-        """Return, by id, those attempts that may go on to the store, as they are to begin."""
-        if self._admission is None or not attempts:
-            return {attempt.id: attempt for attempt in attempts}
-        admitted = {}
-        for asked, said in zip(attempts, await self._admission.admit(attempts), strict=True):
-            if isinstance(said, Refusal):
-                self.note_refusal(said)
-            else:
-                admitted[asked.id] = said
-        return admitted
-
-    def withdraw(self, attempts: Sequence[Attempt]) -> None:
-        """Take back attempts that were admitted and will not begin."""
-        if self._admission is not None:
-            self._admission.withdraw(attempts)
-
-    async def begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
-        """Wait for a request's turn and make its attempt durable.
-
-        Raises `Held` when it may not be sent now, and `Exhausted` when a day's or a cycle's limit is used up.
-        """
-        refused_at: float | None = None
-        while True:
-            if known := await self._refused(source, request, behalf):
-                refused_at = refused_at or time.monotonic()
-                self._hold_or_push_back(source, behalf, known, time.monotonic() - refused_at)
-            begun = await self._try_to_begin(source, request, behalf)
-            if isinstance(begun, Attempt):
-                return begun
-            refused_at = refused_at or time.monotonic()
-            self._hold_or_push_back(source, behalf, begun, time.monotonic() - refused_at)
-
-    async def _refused(self, source: Source, request: Request, behalf: Behalf) -> Refusal | None:
-        """Return a refusal that is still known to hold; raises `Held` where the gate is closed."""
-        if request.role == METER:  # costs none of the credits that may be used up, and never finds out for others
-            self._gate.check_for_meter(source.provider)
-            return None
-        await self._gate.wait_for_verdict(source.provider)
-        self._gate.check(source.provider, behalf.tenant_id, behalf.batch_id)
-        return self._known_refusal(source, behalf)
-
-    async def _try_to_begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt | Refusal:
-        if not await self._terms[source.name].pace.take(self._gate.draining, behalf.lane):
-            raise Held("stopped before it was asked")
-        attempt = self._stamp(source, request, behalf)
-        if request.role == METER:
-            self._gate.check_for_meter(source.provider)
-        else:
-            self._gate.enter(source.provider, attempt.id, behalf.tenant_id, behalf.batch_id)
-        try:
-            begun = await self._admit_and_begin(attempt)
-        except BaseException:
-            self._gate.give_up_probe(source.provider, attempt.id)
-            raise
-        if isinstance(begun, Refusal):
-            self._gate.give_up_probe(source.provider, attempt.id)
-            self.note_refusal(begun)
-        return begun
-
-    async def _admit_and_begin(self, attempt: Attempt) -> Attempt | Refusal:
-        if self._admission is not None:
-            (admitted,) = await self._admission.admit([attempt])
-            if isinstance(admitted, Refusal):
-                return admitted
-            attempt = admitted
-        try:
-            refused = await self._writer.put(Begin(attempt))
-        except asyncio.CancelledError:
-            self._writer.post(self._never_left(attempt))  # its row may be written already, or any moment
-            raise
-        return refused if isinstance(refused, Refusal) else attempt
-
-    def _never_left(self, attempt: Attempt) -> Finish:
-        at = self._clock.stamp()
-        return Finish(
-            attempt.day, attempt.id, at, Status.CANCELLED.value, NOT_SENT, error="given up before it was sent"
-        )
-
-    def note_refusal(self, refusal: Refusal) -> None:
-        """Remember that a limit is used up, so that it is not asked about for every request."""
-        wait_s = self._clock.seconds_until(refusal.until)
-        if not refusal.may_return and not refusal.never and wait_s > WAIT_IN_PLACE_S:
-            self._used_up[refusal.quota.id] = (refusal, time.monotonic() + min(wait_s, _ASK_AGAIN_S))
-
-    def _known_refusal(self, source: Source, behalf: Behalf) -> Refusal | None:
-        for quota_id, (refusal, ask_again_at) in list(self._used_up.items()):
-            if ask_again_at <= time.monotonic():
-                del self._used_up[quota_id]
-            elif refusal.quota.covers(source.provider, behalf.tenant_id):
-                return refusal
-        return None
-
-    def _hold_or_push_back(self, source: Source, behalf: Behalf, refusal: Refusal, waited_s: float) -> None:
-        """Let a request wait for its turn again where that is short; raises `Exhausted` or `Held` where it is not."""
-        quota = refusal.quota
-        if refusal.is_final:
-            self._gate.limit_met(quota.id, refusal.until, refusal.reason)
-            raise Exhausted(refusal.reason, None if refusal.never else refusal.until)
-        wait_s = _GIVEN_BACK_SOON_S if refusal.may_return else max(0.0, self._clock.seconds_until(refusal.until))
-        if waited_s + wait_s > WAIT_IN_PLACE_S:
-            if wait_s > WAIT_IN_PLACE_S:
-                self._gate.limit_met(quota.id, refusal.until, refusal.reason)
-            raise Held(refusal.reason, self._book(refusal, behalf))
-        self._terms[source.name].pace.push_back(wait_s, behalf.lane if quota.tenant_id is not None else None)
-
-    def _book(self, refusal: Refusal, behalf: Behalf) -> str:
-        """Return when to ask again: in the first window that its tenant has not booked its share of."""
-        quota = refusal.quota
-        if quota.clock not in LENGTH or refusal.may_return:
-            return self._clock.stamp(after_s=WAIT_IN_PLACE_S)
-        bookings = self._bookings.get(quota.id)
-        if bookings is None or bookings.first_window != refusal.until:
-            bookings = self._bookings[quota.id] = Bookings(refusal.until, Counter())
-        windows = bookings.book(behalf.lane, quota.amount // max(1, refusal.amount))
-        ahead_s = min(windows * LENGTH[quota.clock].total_seconds(), _BOOKED_AHEAD_S)
-        return self._clock.stamp(after_s=self._clock.seconds_until(refusal.until) + ahead_s)
-
-    def _stamp(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
-        admitted = self._clock.stamp()
-        return Attempt(
-            day=admitted[:10],
-            id=new_id(),
-            hour=int(admitted[11:13]),
-            provider=source.provider,
-            source=source.name,
-            endpoint=request.endpoint,
-            request_key=request.key(source.provider),
-            credential_id=PLATFORM,
-            worker_id=self._worker_id,
-            trigger=behalf.trigger,
-            tenant_id=behalf.tenant_id,
-            batch_id=behalf.batch_id,
-            prospect_id=behalf.prospect_id,
-            source_result_id=behalf.source_result_id,
-            begun_at=admitted,
-            deadline_at=self._clock.stamp(after_s=self._terms[source.name].timeout_s),
-            reserved_milli_credits=sum(request.price.credits.values()),
-            reserved_usd_micros=request.price.usd_micros,
-        )
+        self.turns = Turns(writer=writer, gate=gate, clock=clock, worker_id=worker_id, terms=terms, admission=admission)
 
     async def obtain(
         self,
@@ -320,7 +117,7 @@ class Caller:
         """
         tries = 0
         while True:
-            attempt = begun or await self.begin(source, request, behalf)
+            attempt = begun or await self.turns.begin(source, request, behalf)
             begun = None
             try:
                 reading, finish, etag = await self._send(source, subject, request, attempt, budget)

@@ -14,7 +14,8 @@ from sqlalchemy import bindparam, select
 
 from sluiceway.crash import crash_point
 from sluiceway.outcome import BOUGHT, ChargeKind, Status, as_json, parse_timestamp
-from sluiceway.pipeline.caller import Behalf, Budget, Caller, Obtained
+from sluiceway.pipeline.caller import Budget, Caller, Obtained
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.sources._contract import Reading, Request, Source, Subject
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import documents

@@ -17,8 +17,9 @@ import msgspec
 
 from sluiceway.errors import Redactor, describe
 from sluiceway.outcome import Status
-from sluiceway.pipeline.caller import Behalf, Budget, Caller, Heard
+from sluiceway.pipeline.caller import Budget, Caller, Heard
 from sluiceway.pipeline.gate import Exhausted, Held
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.prospect import Person
 from sluiceway.sources._contract import (
     METER,
@@ -219,7 +220,7 @@ class MeterReader:
 
     async def _begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
         """Wait for a question's turn; when the work is over no longer than it takes to write it down."""
-        beginning = asyncio.create_task(self._caller.begin(source, request, behalf))
+        beginning = asyncio.create_task(self._caller.turns.begin(source, request, behalf))
         over = asyncio.create_task(self._over.wait())
         await asyncio.wait((beginning, over), return_when=asyncio.FIRST_COMPLETED)
         over.cancel()

@@ -17,10 +17,11 @@ from sluiceway.discreet import discreet
 from sluiceway.errors import Redactor, describe
 from sluiceway.identifier import new_id
 from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses
-from sluiceway.pipeline.caller import Behalf, Budget, Caller
+from sluiceway.pipeline.caller import Budget, Caller
 from sluiceway.pipeline.gate import Exhausted, Gate, Held
 from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
 from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.turns import Behalf
 from sluiceway.prospect import Match, Want, held_key, hold
 from sluiceway.sources._contract import Asked, Asking, Price, Reading, Request, Skip, Source, Subject
 from sluiceway.store.engine import Clock
@@ -273,7 +274,7 @@ class Enricher:
         crash_point("run.admitted")
         opened = await self._writer.put(OpenRun(run, history.last_run_id, rows, begins))
         if not opened:
-            self._caller.withdraw(begins)
+            self._caller.turns.withdraw(begins)
             return None
         self._note_refusals(plans, {} if opened is True else opened)
         for plan in plans:
@@ -285,13 +286,13 @@ class Enricher:
         """Let attempts that a limit refused wait for their turn like any other."""
         for plan in plans:
             if plan.begun and (refusal := refused.get(plan.begun.id)):
-                self._caller.note_refusal(refusal)
+                self._caller.turns.note_refusal(refusal)
                 plan.begun = None
 
     async def _begin_together(self, history: History, plans: Iterable[Plan]) -> tuple[Attempt, ...]:
         """Stamp the first request of every plan whose turn is now, as far as limits admit them."""
         turns = [(plan, attempt) for plan in plans if (attempt := self._begin_now(history, plan))]
-        admitted = await self._caller.admitted([attempt for _, attempt in turns])
+        admitted = await self._caller.turns.admitted([attempt for _, attempt in turns])
         for plan, attempt in turns:
             plan.begun = admitted.get(attempt.id)
         return tuple(admitted.values())
@@ -300,7 +301,7 @@ class Enricher:
         request = plan.request
         if not isinstance(request, Request) or request.shared or history.answer_to(request, plan.source.provider):
             return None
-        return self._caller.begin_now(plan.source, request, self._behalf(history, plan))
+        return self._caller.turns.begin_now(plan.source, request, self._behalf(history, plan))
 
     def _run_row(self, history: History, now: str, *, closed_at: str | None, status: str) -> RunRow:
         prospect = history.prospect
