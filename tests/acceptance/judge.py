@@ -240,17 +240,13 @@ def _counters_show_totals(redis: Redis, ledger: Ledger, *, behind: bool) -> None
 
 
 # What an attempt uses of a limit, and what of it is reserved for a call still open, by the limit's unit.
-_USES = {
-    "requests": ("coalesce(charge, '') != 'not_sent'", "finished_at IS NULL"),
-    **{
-        unit: (
-            f"CASE WHEN finished_at IS NULL OR charge = 'unknown' THEN coalesce(reserved_{column}, 0)"
-            f" WHEN charge = 'billed' THEN coalesce({column}, reserved_{column}, 0) ELSE 0 END",
-            f"CASE WHEN finished_at IS NULL THEN coalesce(reserved_{column}, 0) ELSE 0 END",
-        )
-        for unit, column in (("credits", "milli_credits"), ("usd", "usd_micros"))
-    },
-}
+_REQUESTS = ("coalesce(charge, '') != 'not_sent'", "finished_at IS NULL")
+_SPENT = (
+    "coalesce(CASE WHEN finished_at IS NULL OR charge = 'unknown' THEN reserved_{0}"
+    " WHEN charge = 'billed' THEN coalesce({0}, reserved_{0}) END, 0)"
+)
+_HELD = "coalesce(CASE WHEN finished_at IS NULL THEN reserved_{0} END, 0)"
+_COLUMN = {"credits": "milli_credits", "usd": "usd_micros"}
 
 
 def _limits_are_folds(ledger: Ledger) -> None:
@@ -273,7 +269,7 @@ def _limits_are_folds(ledger: Ledger) -> None:
 def _use_of(ledger: Ledger, limit: str, since: str, until: str) -> tuple[int, int]:
     """Return what a stretch of time used of a limit, and what of it is reserved for open calls."""
     provider, unit, clock, tenant = (*limit.split("/"), None)[:4]
-    used, pending = _USES[str(unit)]
+    used, pending = _REQUESTS if unit == "requests" else [each.format(_COLUMN[str(unit)]) for each in (_SPENT, _HELD)]
     within = "finished_at IS NULL" if clock == "in_flight" else "begun_at >= :since AND begun_at < :until"
     query = (
         f"SELECT total({used}), total({pending}) FROM attempts WHERE provider = :provider AND"
