@@ -314,6 +314,18 @@ class Desk:
         columns = self.sandbox.meter()["providers"]
         return sum(column["requests"] for name, column in columns.items() if not providers or name in providers)
 
+    def comes_to_rest(self) -> None:
+        """Wait until a second has passed without a request: what cannot be recorded is not sent."""
+        seen, since = self.requests(), time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal seen, since
+            if (now := self.requests()) != seen:
+                seen, since = now, time.monotonic()
+            return time.monotonic() - since > 1.0
+
+        until(quiet, what="a second without requests")
+
     def parts_left(self) -> Iterator[Path]:
         """Yield half-written outputs."""
         return self.folder.glob(".*.part")
