@@ -250,18 +250,19 @@ _COLUMN = {"credits": "milli_credits", "usd": "usd_micros"}
 
 
 def _limits_are_folds(ledger: Ledger) -> None:
-    """Fold every window of every limit from the attempts; hard limits are kept, and no attempt escapes a limit."""
+    """Fold every window of the limits that are set from the attempts; hard ones are kept, and no attempt escapes.
+
+    (Those that a pace implies are known to the processes with that pace alone.)
+    """
     held: dict[str, list[sqlite3.Row]] = defaultdict(list)
     for row in ledger.rows("SELECT * FROM limit_windows ORDER BY limit_id, opens_at"):
         held[row["limit_id"]].append(row)
-    quotas = {row["id"]: row for row in ledger.rows("SELECT * FROM quotas")}
-    for limit, windows in held.items():
-        for window in windows:
+    for quota in ledger.rows("SELECT * FROM quotas"):
+        limit = quota["id"]
+        for window in held[limit]:
             folded = _use_of(ledger, limit, window["opens_at"], window["closes_at"])
             assert (window["used"], window["pending"]) == folded, f"{limit} from {window['opens_at']}: {folded}"
-            if limit in quotas and quotas[limit]["hard"]:
-                assert window["used"] <= quotas[limit]["amount"], f"{limit} is overdrawn: {window['used']}"
-    for limit, quota in quotas.items():
+            assert not quota["hard"] or window["used"] <= quota["amount"], f"{limit} is overdrawn: {window['used']}"
         everything, _ = _use_of(ledger, limit, quota["set_at"], "9999")
         assert everything <= sum(window["used"] for window in held[limit]), f"attempts escaped {limit}"
 
