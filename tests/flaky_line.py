@@ -48,10 +48,17 @@ class FlakyLine:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target), timeout=None)
-                self._sockets += [near, far]
-                self._start(self._ask, near, far)
-                self._start(self._answer, near, far)
+                self._connect(near)
+
+    def _connect(self, near: socket.socket) -> None:
+        try:
+            far = socket.create_connection(("127.0.0.1", self._target), timeout=None)
+        except OSError:  # nobody is there at present
+            _hang_up(near)
+            return
+        self._sockets += [near, far]
+        self._start(self._ask, near, far)
+        self._start(self._answer, near, far)
 
     def _ask(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):

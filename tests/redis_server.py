@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -114,15 +115,21 @@ class RedisServer:
             return False
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A new, empty Redis."""
+@contextmanager
+def private_redis(folder: Path) -> Iterator[RedisServer]:
+    """Start a new, empty Redis in a folder of its own; where it is not installed the test is skipped."""
     program = shutil.which("redis-server")
     if program is None:
         if os.environ.get("CI") == "true":
             pytest.fail("redis-server is missing, and a run in CI skips no test")
         pytest.skip("redis-server is not installed")
-    folder = tmp_path / "redis"
     folder.mkdir()
     with RedisServer(program, folder) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A new, empty Redis."""
+    with private_redis(tmp_path / "redis") as server:
         yield server

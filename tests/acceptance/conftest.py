@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,16 @@ from sluiceway.sandbox.process import SandboxProcess  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+SEED = int(os.environ.get("SLUICEWAY_DRILL_SEED") or random.randrange(1_000_000))
+BOTH_WAYS = ("SQLite", "SQLite and Redis")
+
+
+@pytest.fixture
+def luck(request: pytest.FixtureRequest) -> random.Random:
+    """A generator of this test's own, so that one test can be repeated without the others."""
+    print(f"\nSLUICEWAY_DRILL_SEED={SEED} for {request.node.name}")
+    return random.Random(f"{SEED} {request.node.name}")
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +49,15 @@ def desk(tmp_path: Path, sandbox: SandboxProcess) -> Iterator[Desk]:
     """A folder and a store, and the sandbox to ask; whatever is still running at the end is ended."""
     with Desk(tmp_path, sandbox) as desk:
         yield desk
+
+
+@pytest.fixture(params=BOTH_WAYS)
+def books(request: pytest.FixtureRequest, desk: Desk) -> str:
+    """Where the desk's processes count, with limits to keep: in the store, and then in Redis as well."""
+    desk.limit()
+    if request.param == BOTH_WAYS[1]:
+        desk.count_in(request.getfixturevalue("redis_server"))
+    return str(request.param)
 
 
 @pytest.fixture(scope="session", autouse=True)

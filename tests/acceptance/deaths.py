@@ -1,7 +1,7 @@
 """Where a process may be killed, and what has to hold each time: the one test that runs ahead of the others.
 
 There are many such moments and each starts two processes or three, so they are gone through beside the other tests,
-against a sandbox of their own.
+against a sandbox of their own. Every second one counts in Redis as well; `make drill` has all of them both ways.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from acceptance.desk import SOURCES
+from redis_server import private_redis
 from sluiceway.crash import POINTS
 
 if TYPE_CHECKING:
@@ -32,10 +33,21 @@ QUIET = ("ingest.chunk", "plan.agreed", "output.writing")
 
 
 MOMENTS = [f"{point}:{n}" for point in POINTS for n in TIMES.get(point, (1,))]
+IN_REDIS_TOO = MOMENTS[1::2]
 
 
 def die_and_go_on(desk: Desk, moment: str) -> None:
     """Be killed at `point:n`, give the same command again, and be judged."""
+    desk.limit()
+    if moment not in IN_REDIS_TOO:
+        _die_and_go_on(desk, moment)
+        return
+    with private_redis(desk.folder / "redis") as redis:
+        desk.count_in(redis)
+        _die_and_go_on(desk, moment)
+
+
+def _die_and_go_on(desk: Desk, moment: str) -> None:
     people = desk.people(PEOPLE)
     point = moment.partition(":")[0]
     _set_up(desk, point)

@@ -28,18 +28,59 @@ from sluiceway.sandbox.scenario import SHIPPED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from redis_server import RedisServer
     from sluiceway.sandbox.process import SandboxProcess
 
 WINDOWS = sys.platform == "win32"
 KILLED = 137 if WINDOWS else -signal.SIGKILL
 CALM = (SHIPPED / "calm.toml").read_text(encoding="utf-8")
 BAD_DAY = (SHIPPED / "bad-day.toml").read_text(encoding="utf-8")
+# A calm day on which answers take as long as they do in life, so that many are under way at any moment.
+BUSY = CALM + '[timeout_s]\nall = 30.0\n[[latency]]\nshape = "lognormal"\nmedian_ms = 120\np99_ms = 1500\n'
 SOURCES = tuple(
     name
     for name in ("apollo", "contactout", "exa", "edgar", "claude")
     if importlib.util.find_spec(f"sluiceway.sources.{name}")
 )
 PATIENCE_S = 60.0
+
+# Limits of every unit and of most clocks that refuse nothing, so that admission has to decide and to keep its books.
+AMPLE = """
+[[quota]]
+provider = "apollo"
+limit = 1000000
+[[quota]]
+provider = "apollo"
+limit = 1000
+per = "in_flight"
+[[quota]]
+provider = "apollo"
+limit = 100000
+per = "minute"
+[[quota]]
+provider = "contactout"
+unit = "credits"
+limit = 1000000
+[[quota]]
+provider = "exa"
+unit = "usd"
+limit = 1000000
+[[quota]]
+provider = "exa"
+tenant = "default"
+limit = 1
+soft = true
+[[quota]]
+provider = "edgar"
+limit = 1000000
+per = "hour"
+[[quota]]
+provider = "claude"
+unit = "usd"
+limit = 1000000
+per = "cycle"
+cycle_day = 1
+"""
 
 # What no screen may ever show, whatever happened: each is a fault of ours that went unnoticed.
 _SIGNS_OF_TROUBLE = re.compile(
@@ -145,6 +186,7 @@ class Desk:
         self.env = {name: value for name, value in os.environ.items() if not _OURS.match(name)}
         self.env |= {"HOME": str(folder), "PYTHONWARNINGS": "default::ResourceWarning", "PYTHONUTF8": "1"}
         self.env["SLUICEWAY_METER_EVERY_S"] = "0"  # what is counted here is about people; test_meters.py asks for more
+        self._redis: RedisServer | None = None
         self._running: list[Running] = []
         self._numbers = count()
 
@@ -155,6 +197,19 @@ class Desk:
         for running in self._running:
             if running.process.poll() is None:
                 running.kill()
+
+    # Where it works.
+
+    def count_in(self, redis: RedisServer, url: str | None = None) -> None:
+        """Have the counters in a Redis, under another address if there is one, and the judge look at them."""
+        self._redis = redis
+        self.env["SLUICEWAY_REDIS_URL"] = url or redis.url
+
+    def limit(self, quotas: str = AMPLE) -> None:
+        """Have these limits, as a settings file has them, hold from the next command on."""
+        path = self.folder / "quotas.toml"
+        path.write_text(quotas, encoding="utf-8")
+        self.env["SLUICEWAY_QUOTAS_FILE"] = str(path)
 
     # Files.
 
@@ -245,8 +300,9 @@ class Desk:
     # The judge.
 
     def judged(self, **terms: Any) -> Verdict:
-        """Hold the store against the sandbox's meter; `terms` are the judge's."""
-        return judge(self.store, self.sandbox.meter()["providers"], **terms)
+        """Hold the store against the sandbox's meter, and Redis against the store; `terms` are the judge's."""
+        redis = self._redis.client if self._redis else None
+        return judge(self.store, self.sandbox.meter()["providers"], redis=redis, **terms)
 
     def wrote_every_row_of(self, people: Path, out: Path | None = None) -> None:
         """Check that the enriched file has the input's rows, each as it was, in order."""
@@ -257,6 +313,18 @@ class Desk:
         """Return how many requests the sandbox has received so far: all of them, or some providers'."""
         columns = self.sandbox.meter()["providers"]
         return sum(column["requests"] for name, column in columns.items() if not providers or name in providers)
+
+    def comes_to_rest(self) -> None:
+        """Wait until a second has passed without a request: what cannot be recorded is not sent."""
+        seen, since = self.requests(), time.monotonic()
+
+        def quiet() -> bool:
+            nonlocal seen, since
+            if (now := self.requests()) != seen:
+                seen, since = now, time.monotonic()
+            return time.monotonic() - since > 1.0
+
+        until(quiet, what="a second without requests")
 
     def parts_left(self) -> Iterator[Path]:
         """Yield half-written outputs."""

@@ -8,6 +8,9 @@ It shares no code with what it judges: it reads the store with SQL of its own. P
 
 An attempt that is still open counts as unknown; after a run has ended there may be none. Without faults the unknown
 are zero, which makes these equalities, and money is equal too.
+
+Daily totals, rollups and the windows of limits are folds of the attempts at every moment. Counters in Redis show the
+totals once a run has ended; until then they may be behind and are never ahead.
 """
 
 from __future__ import annotations
@@ -16,14 +19,18 @@ import json
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from redis import Redis
 
 PAID = ("apollo", "contactout", "exa", "claude")
 ANSWERED = ("complete", "no_data", "cached")
@@ -92,6 +99,7 @@ class Ledger:
         if self.has_tables:
             # attempts are found by day and id in the store; here they are looked up by id alone
             self._connection.execute("CREATE INDEX attempts_by_id ON attempts (id)")
+            self._connection.execute("CREATE INDEX attempts_by_begin ON attempts (provider, begun_at)")
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -102,9 +110,9 @@ class Ledger:
         """Whether the process lived long enough to create the store."""
         return bool(self.rows("SELECT 1 FROM sqlite_schema WHERE name = 'attempts'"))
 
-    def rows(self, query: str) -> list[sqlite3.Row]:
+    def rows(self, query: str, **bound: Any) -> list[sqlite3.Row]:
         """Run a query."""
-        return self._connection.execute(query).fetchall()
+        return self._connection.execute(query, bound).fetchall()
 
     def one(self, query: str) -> Any:
         """Run a query that has one answer."""
@@ -138,17 +146,20 @@ def judge(
     stopped: tuple[str, ...] = (),
     refreshes: int = 0,
     usage: Mapping[str, Mapping[str, int]] | None = None,
+    redis: Redis | None = None,
 ) -> Verdict:
     """Hold the ledger against the meter and against itself; raises `AssertionError` where they do not agree.
 
     `faultless`: nothing was lost, so nothing may be unknown. `ended` False: the process died, and attempts and runs
     may be open. `stopped` names sources that wait for somebody to mend them. `refreshes` is how often everything was
-    bought anew. `usage` is what `sluiceway usage --json` says.
+    bought anew. `usage` is what `sluiceway usage --json` says. `redis` is where the counters are, if anywhere.
     """
     with Ledger(store) as ledger:
         if not ledger.has_tables:
             assert not any(column["requests"] for column in meter.values()), "asked before there was a ledger"
             return Verdict({}, {})
+        if redis is not None:
+            _counters_show_totals(redis, ledger, behind=not ended)
         spent = ledger.spent()
         for provider, column in meter.items():
             _agree(provider, spent.get(provider, Spent()), column, faultless=faultless)
@@ -156,6 +167,7 @@ def judge(
                 _repeated(provider, spent.get(provider, Spent()), column)
         assert spent.keys() <= meter.keys()
         _sums_are_folds(ledger)
+        _limits_are_folds(ledger)
         _nothing_bought_twice(ledger, 1 + refreshes)
         _rows_hold_together(ledger)
         if ended:
@@ -210,6 +222,62 @@ def _sums_are_folds(ledger: Ledger) -> None:
         total = totals[row["name"]]
         assert {name: total[name] for name in row.keys()} == dict(row)  # noqa: SIM118 - a Row iterates its values
         assert total["version"] >= 1
+
+
+def _counters_show_totals(redis: Redis, ledger: Ledger, *, behind: bool) -> None:
+    """Check that Redis has the totals' counters, each with its expiry, and no others."""
+    columns = "billed + tracked + imported AS calls, milli_credits, usd_micros"
+    totals = {row["name"]: row for row in ledger.rows(f"SELECT name, day, {columns} FROM daily_totals")}
+    assert set(redis.scan_iter("api_usage:*", 1000)) <= totals.keys()
+    for name, total in totals.items():
+        money = {f"{{{name}}}:{what}": total[what] for what in ("milli_credits", "usd_micros")}
+        for key, should_be in {name: total["calls"], **money}.items():
+            shown = int(redis.get(key) or 0)
+            assert shown <= should_be if behind else shown == should_be, f"{key}: {shown} instead of {should_be}"
+            if shown:
+                end = datetime.fromisoformat(total["day"]).replace(tzinfo=UTC) + timedelta(days=91)
+                assert abs(time.time() + redis.ttl(key) - end.timestamp()) < 2, f"{key} does not expire in time"
+
+
+# What an attempt uses of a limit, and what of it is reserved for a call still open, by the limit's unit.
+_REQUESTS = ("coalesce(charge, '') != 'not_sent'", "finished_at IS NULL")
+_SPENT = (
+    "coalesce(CASE WHEN finished_at IS NULL OR charge = 'unknown' THEN reserved_{0}"
+    " WHEN charge = 'billed' THEN coalesce({0}, reserved_{0}) END, 0)"
+)
+_HELD = "coalesce(CASE WHEN finished_at IS NULL THEN reserved_{0} END, 0)"
+_COLUMN = {"credits": "milli_credits", "usd": "usd_micros"}
+
+
+def _limits_are_folds(ledger: Ledger) -> None:
+    """Fold every window of the limits that are set from the attempts; hard ones are kept, and no attempt escapes.
+
+    (Those that a pace implies are known to the processes with that pace alone.)
+    """
+    held: dict[str, list[sqlite3.Row]] = defaultdict(list)
+    for row in ledger.rows("SELECT * FROM limit_windows ORDER BY limit_id, opens_at"):
+        held[row["limit_id"]].append(row)
+    for quota in ledger.rows("SELECT * FROM quotas"):
+        limit = quota["id"]
+        for window in held[limit]:
+            folded = _use_of(ledger, limit, window["opens_at"], window["closes_at"])
+            assert (window["used"], window["pending"]) == folded, f"{limit} from {window['opens_at']}: {folded}"
+            assert not quota["hard"] or window["used"] <= quota["amount"], f"{limit} is overdrawn: {window['used']}"
+        everything, _ = _use_of(ledger, limit, quota["set_at"], "9999")
+        assert everything <= sum(window["used"] for window in held[limit]), f"attempts escaped {limit}"
+
+
+def _use_of(ledger: Ledger, limit: str, since: str, until: str) -> tuple[int, int]:
+    """Return what a stretch of time used of a limit, and what of it is reserved for open calls."""
+    provider, unit, clock, tenant = (*limit.split("/"), None)[:4]
+    used, pending = _REQUESTS if unit == "requests" else [each.format(_COLUMN[str(unit)]) for each in (_SPENT, _HELD)]
+    within = "finished_at IS NULL" if clock == "in_flight" else "begun_at >= :since AND begun_at < :until"
+    query = (
+        f"SELECT total({used}), total({pending}) FROM attempts WHERE provider = :provider AND"
+        f" credential_id = 'platform' AND {within} AND (:tenant IS NULL OR tenant_id = :tenant)"
+    )
+    (row,) = ledger.rows(query, provider=provider, since=since, until=until, tenant=tenant)
+    return int(row[0]), int(row[1])
 
 
 def _nothing_bought_twice(ledger: Ledger, times: int) -> None:

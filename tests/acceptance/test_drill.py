@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.desk import BAD_DAY, CALM, KILLED, WINDOWS, until
+from acceptance.conftest import BOTH_WAYS
+from acceptance.desk import BAD_DAY, BUSY, KILLED, WINDOWS, until
 from acceptance.judge import Ledger
 from sluiceway.crash import POINTS
 
@@ -25,20 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from acceptance.desk import Desk, Done, Running
+    from redis_server import RedisServer
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
-SEED = int(os.environ.get("SLUICEWAY_DRILL_SEED") or random.randrange(1_000_000))
 PEOPLE = 400
-# A calm day on which answers take as long as they do in life, so that many are under way at any moment.
-BUSY = CALM + '[timeout_s]\nall = 30.0\n[[latency]]\nshape = "lognormal"\nmedian_ms = 120\np99_ms = 1500\n'
-
-
-@pytest.fixture
-def luck(request: pytest.FixtureRequest) -> random.Random:
-    """A generator of this test's own, so that one test can be repeated without the others."""
-    print(f"\nSLUICEWAY_DRILL_SEED={SEED} for {request.node.name}")
-    return random.Random(f"{SEED} {request.node.name}")
 
 
 def _to_the_end(desk: Desk, people: Path, *options: str, concurrency: int = 100, most: int = 60) -> Done:
@@ -51,29 +43,32 @@ def _to_the_end(desk: Desk, people: Path, *options: str, concurrency: int = 100,
     raise AssertionError(f"it never got done; at last:\n{done.screen}")
 
 
-@pytest.mark.parametrize("day", ["bad-day", "busy"])
-def test_killed_at_twenty_random_moments(desk: Desk, luck: random.Random, day: str) -> None:
-    people = desk.people(PEOPLE)
+# A hundred kills, ten a file.
+FILES = [(BOTH_WAYS[n % 2], "bad-day" if n % 4 < 2 else "busy", n) for n in range(10)]
+KILLS = 10
+
+
+@pytest.mark.parametrize(("books", "day", "file"), FILES, indirect=["books"])
+def test_killed_at_ten_random_moments(desk: Desk, luck: random.Random, books: str, day: str, file: int) -> None:
+    people = desk.people(200)
     desk.sandbox.post("/_scenario", BAD_DAY if day == "bad-day" else BUSY)
     kills = 0
-    for attempt in count():
-        running = desk.begin(people, concurrency=100)
-        if kills < 20 and attempt < 60:
-            # from before it has opened the store until after it has asked some hundred questions
-            _after(running, luck.uniform(0.3, 2.0))
-        if running.process.poll() is None and kills < 20:
+    while kills < KILLS:
+        running = desk.begin(people, concurrency=30)
+        if luck.random() < 0.2:
+            _after(running, luck.uniform(0.0, 1.0))  # from before it has opened the store
+        else:
+            _asks_some_more(desk, running, luck.randrange(60))
+            _after(running, luck.uniform(0.0, 0.05))
+        if running.process.poll() is None:
             running.kill()
             kills += 1
             desk.judged(ended=False)
-            continue
-        done = running.done(300)
-        if done.code == 0:
-            break
-        assert done.code == 3, done.screen
-    print(f"{kills} kills")
-    assert kills >= 5, "it was killed hardly ever"
+        else:
+            assert running.done().code == 3, f"it was done after {kills} kills:\n{running.screen}"
+    _to_the_end(desk, people)
     verdict = desk.judged(usage=desk.usage())
-    print(f"{verdict.attempts} attempts, {verdict.unknown} unknown")
+    print(f"{kills} kills, {verdict.attempts} attempts, {verdict.unknown} unknown")
     desk.wrote_every_row_of(people)
 
 
@@ -102,7 +97,9 @@ PASSED = {
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_each_point_again_and_again_on_a_bad_day(desk: Desk, luck: random.Random, point: str) -> None:
+def test_killed_at_each_point_again_and_again_on_a_bad_day(
+    desk: Desk, luck: random.Random, books: str, point: str
+) -> None:
     people = desk.people(60)
     desk.sandbox.post("/_scenario", BAD_DAY)
     if point == "recover.declared":
@@ -189,7 +186,11 @@ def test_a_store_that_somebody_else_locks(desk: Desk, luck: random.Random, secon
     desk.wrote_every_row_of(people)
 
 
-def test_two_processes_with_one_store_killed_at_random(desk: Desk, luck: random.Random) -> None:
+def test_two_processes_with_one_store_killed_at_random(
+    desk: Desk, luck: random.Random, redis_server: RedisServer
+) -> None:
+    desk.limit()
+    desk.count_in(redis_server)
     one, other = desk.people(250), desk.people(250, start=100, name="others.csv")
     desk.sandbox.post("/_scenario", BUSY)
     done = threading.Event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -124,22 +123,9 @@ def test_a_store_that_is_locked_makes_work_wait_and_then_go_on(desk: Desk) -> No
     until(lambda: desk.requests() > 20)
     with closing(sqlite3.connect(desk.store, isolation_level=None, timeout=30)) as holder:
         holder.execute("BEGIN IMMEDIATE")
-        _comes_to_rest(desk)
+        desk.comes_to_rest()
         assert running.process.poll() is None
         holder.execute("ROLLBACK")
     done = running.done()
     assert done.code == 0, done.screen
     desk.judged(faultless=True)
-
-
-def _comes_to_rest(desk: Desk) -> None:
-    """Wait until a second has passed without a request: what cannot be recorded is not sent."""
-    seen, since = desk.requests(), time.monotonic()
-
-    def quiet() -> bool:
-        nonlocal seen, since
-        if (now := desk.requests()) != seen:
-            seen, since = now, time.monotonic()
-        return time.monotonic() - since > 1.0
-
-    until(quiet, what="a second without requests")

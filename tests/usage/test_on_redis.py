@@ -315,6 +315,19 @@ async def test_what_was_counted_last_is_published_at_the_end(store: Store, redis
     assert redis_server.counters() == totals(store)
 
 
+async def test_a_reply_lost_at_the_very_end_leaves_nothing_behind(store: Store, redis_server: RedisServer) -> None:
+    said: list[str] = []
+    with FlakyLine(redis_server.port) as line:
+        async with publishing(store, line.url, said):
+            counted(store, 1)
+            await until(redis_server.counters)
+            counted(store, 1)
+            line.lose(1)
+        assert line.lost == 1
+    assert redis_server.counters() == totals(store)
+    assert "left behind" not in "".join(said)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 9, 40, 90])
 async def test_replies_lost_in_the_middle_change_nothing_in_the_end(
     keep: int, store: Store, redis_server: RedisServer

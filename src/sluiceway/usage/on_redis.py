@@ -45,6 +45,7 @@ _RETRY_S = (0.5, 1.0, 2.0, 4.0)
 _ANSWER_S, _PATIENCE_S = 1.0, 10.0
 _ROUND_TRIP_S = 2.0
 _LAST_TRY_S, _CANCEL_AGAIN_S = 2.0, 0.05
+_LAST_TRIES, _BETWEEN_TRIES_S = 5, 0.05
 _MARKER_LIVES_S = 3600
 _LOOK_AT_ALL_S = 3600.0
 _ROUNDS = 3
@@ -364,12 +365,15 @@ class Publisher:
         return _BUSY_S if look.moved and look.complete else _QUIET_S
 
     async def _last_turn(self) -> None:
-        try:
-            for _ in range(_ROUNDS):
+        """Publish what is left; of a few tries only the last may fail, for there is no later one that mends it."""
+        for tries_left in reversed(range(_LAST_TRIES)):
+            try:
                 if (await self._publish()).complete:
                     return
-        except Exception as error:
-            self._left_behind(describe(error, self._redact))
+            except Exception as error:
+                if not tries_left:
+                    self._left_behind(describe(error, self._redact))
+                await asyncio.sleep(_BETWEEN_TRIES_S)
 
     async def _publish(self) -> Look:
         totals = await asyncio.to_thread(live_totals, self._store)
