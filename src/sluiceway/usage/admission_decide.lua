@@ -92,7 +92,7 @@ local function refusal(wanted)
   for _, part in ipairs(wanted) do
     local limit, present = ask.limits[part[1]], present_window(ask.limits[part[1]])
     local over = present[3] + part[2] - limit.amount
-    if limit.hard and over > 0 then
+    if limit.hard and part[2] > 0 and over > 0 then
       local found = {
         limit = part[1], closes = present[2], may_return = over <= present[4], never = part[2] > limit.amount,
       }
