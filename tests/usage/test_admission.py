@@ -145,6 +145,16 @@ def test_a_request_that_costs_nothing_is_never_refused_by_money(store: Store) ->
     refused(store, reserved_usd_micros=1)
 
 
+def test_a_request_of_unknown_price_does_not_begin_under_a_limit_in_dollars(store: Store) -> None:
+    """What nobody knows cannot be held back, so such a limit could not hold."""
+    limited(store, DOLLARS)
+    refusal = refused(store, reserved_usd_micros=None)
+    assert (refusal.is_final, refusal.reason.split(",")[0]) == (True, "nobody knows what one request may cost")
+    assert use_of(store, DOLLARS) == (0, 0)
+    limited(store, a_quota(100, unit=Unit.USD, hard=False))
+    begun(store, reserved_usd_micros=None)
+
+
 def test_an_opening_begins_those_of_its_attempts_that_limits_admit(store: Store) -> None:
     limited(store, a_quota(0, provider="exa"))
     apollo, exa = an_attempt(), an_attempt(provider="exa")

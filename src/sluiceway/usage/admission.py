@@ -69,7 +69,8 @@ class Refusal(msgspec.Struct, frozen=True):
     """Why an attempt may not begin now. `until` is when the window closes.
 
     `may_return` tells that calls still open hold what is missing and may give it back sooner; `never` that one
-    request reserves more than the whole limit. `amount` is what the attempt would have reserved.
+    request reserves more than the whole limit, or (`unpriced`) that nobody knows how much it may cost. `amount` is what
+    the attempt would have reserved.
     """
 
     quota: Quota
@@ -77,6 +78,7 @@ class Refusal(msgspec.Struct, frozen=True):
     may_return: bool = False
     never: bool = False
     amount: int = 1
+    unpriced: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -88,6 +90,8 @@ class Refusal(msgspec.Struct, frozen=True):
         """Say in a sentence which limit it was."""
         if self.quota.amount == 0:
             return f"the limit of {self.quota.shown()} lets nothing through"
+        if self.unpriced:
+            return f"nobody knows what one request may cost, so the limit of {self.quota.shown()} could not hold"
         if self.never:
             return f"one request may cost more than the limit of {self.quota.shown()}"
         return f"the limit of {self.quota.shown()} is used up"
@@ -109,6 +113,15 @@ class _Held(msgspec.Struct):
             return None
         may_return = over <= self.pending + self.added
         return Refusal(self.quota, self.window.closes_at, may_return, amount > self.quota.amount, amount)
+
+    @property
+    def is_money(self) -> bool:
+        """Whether it holds dollars back, which only works where it is known how many."""
+        return self.quota.hard and self.quota.unit is Unit.USD
+
+    def unpriced(self) -> Refusal:
+        """Refuse a request of unknown price."""
+        return Refusal(self.quota, self.window.closes_at, never=True, amount=0, unpriced=True)
 
 
 Reservation = tuple[_Held, int]
@@ -224,6 +237,7 @@ class Limits:
         for attempt, quotas in limited:
             wanted = [(windows.around(quota, attempt.begun_at), amount_reserved(quota, attempt)) for quota in quotas]
             refusals = [refusal for held, amount in wanted if (refusal := held.refusal(amount))]
+            refusals += [held.unpriced() for held, _ in wanted if attempt.reserved_usd_micros is None and held.is_money]
             if refusals:
                 decision.refused[attempt.id] = max(refusals, key=_how_long)
                 continue
