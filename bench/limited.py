@@ -72,7 +72,9 @@ async def run(url: str, people: Path, store: str, in_flight: int, limits: int, r
     async with asking(settings) as app:
         await limit(app, limits)
     time_begins()
-    async with asking(settings.model_copy(update={"redis_url": SecretStr(redis_url)})) as app:
+    async with asking(
+        settings.model_copy(update={"redis_url": SecretStr(redis_url), "usage_key_prefix": f"{Path(store).stem}:"})
+    ) as app:
         trips = await round_trips(redis_url)
         measured = await measure(app, people)
         trips = await round_trips(redis_url) - trips
