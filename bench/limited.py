@@ -22,8 +22,8 @@ from pydantic import SecretStr
 from bench.ours import measure
 from sluiceway.app import App, opened
 from sluiceway.cli.options import sandbox_target
-from sluiceway.pipeline.caller import Caller
 from sluiceway.pipeline.run import Enricher
+from sluiceway.pipeline.turns import Turns
 from sluiceway.settings import load_settings
 from sluiceway.usage.ledger import Attempt, Task
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota
@@ -46,9 +46,9 @@ async def limit(app: App, count: int) -> None:
 
 def time_begins() -> None:
     """Note how long every begin takes, alone or with its run."""
-    alone, together = Caller._admit_and_begin, Enricher._open  # noqa: SLF001
+    alone, together = Turns._admit_and_begin, Enricher._open  # noqa: SLF001
 
-    async def timed_alone(self: Caller, attempt: Attempt) -> Any:
+    async def timed_alone(self: Turns, attempt: Attempt) -> Any:
         began = time.perf_counter()
         begun = await alone(self, attempt)
         TOOK_MS.append((time.perf_counter() - began) * 1000)
@@ -61,7 +61,7 @@ def time_begins() -> None:
         TOOK_MS.extend(took_ms for plan in plans if plan.begun)
         return opened
 
-    for kind, name, timed in ((Caller, "_admit_and_begin", timed_alone), (Enricher, "_open", timed_together)):
+    for kind, name, timed in ((Turns, "_admit_and_begin", timed_alone), (Enricher, "_open", timed_together)):
         setattr(kind, name, timed)
 
 
@@ -72,7 +72,9 @@ async def run(url: str, people: Path, store: str, in_flight: int, limits: int, r
     async with asking(settings) as app:
         await limit(app, limits)
     time_begins()
-    async with asking(settings.model_copy(update={"redis_url": SecretStr(redis_url)})) as app:
+    async with asking(
+        settings.model_copy(update={"redis_url": SecretStr(redis_url), "usage_key_prefix": f"{Path(store).stem}:"})
+    ) as app:
         trips = await round_trips(redis_url)
         measured = await measure(app, people)
         trips = await round_trips(redis_url) - trips

@@ -81,6 +81,6 @@ def call(module: str, *arguments: str) -> dict[str, float]:
     """Run a module in a process of its own and return what it measured."""
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{module} failed: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stderr[-2000:]}")
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return measured
