@@ -31,6 +31,10 @@ POINTS: Final = (
     "output.writing",  # the enriched file is half written
 )
 
+POINTS_WITH_REDIS: Final = (
+    "counters.published",  # Redis shows the latest totals, and this process has not noted it
+)
+
 POINTS_ELSEWHERE: Final = (
     "adopt.taken",  # counts another program wrote are taken over in Redis, and not booked
     "adopt.booked",  # they are booked, and Redis does not know
@@ -48,7 +52,7 @@ def arm(setting: str | None) -> None:
         _armed = None
         return
     name, _, times = setting.partition(":")
-    known = (*POINTS, *POINTS_ELSEWHERE)
+    known = (*POINTS, *POINTS_WITH_REDIS, *POINTS_ELSEWHERE)
     if name not in known or not (times or "1").isdecimal():
         raise BadSetting(f"SLUICEWAY_CRASH_AT={setting!r}: expected name:n with name one of {', '.join(known)}")
     _armed = (name, int(times or "1"))

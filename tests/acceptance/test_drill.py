@@ -20,7 +20,7 @@ import pytest
 from acceptance.conftest import BOTH_WAYS
 from acceptance.desk import BAD_DAY, BUSY, KILLED, WINDOWS, until
 from acceptance.judge import Ledger
-from sluiceway.crash import POINTS
+from sluiceway.crash import POINTS, POINTS_WITH_REDIS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +85,7 @@ PASSED = {
     "plan.agreed": 1,
     "recover.declared": 1,
     "output.writing": 1,
+    "counters.published": 3,
     "document.stored": 8,
     "retry.before": 8,
     "commit.before": 30,
@@ -96,7 +97,11 @@ PASSED = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
+MATRIX = [(books, point) for point in POINTS for books in BOTH_WAYS]
+MATRIX += [(BOTH_WAYS[1], point) for point in POINTS_WITH_REDIS]
+
+
+@pytest.mark.parametrize(("books", "point"), MATRIX, indirect=["books"])
 def test_killed_at_each_point_again_and_again_on_a_bad_day(
     desk: Desk, luck: random.Random, books: str, point: str
 ) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sluiceway.crash import crash_point
 from sluiceway.errors import BadSetting, Redactor, TryLater, describe
 from sluiceway.identifier import new_id
 from sluiceway.settings import Settings
@@ -387,7 +388,9 @@ class Publisher:
 
     async def _round_trip(self, totals: Sequence[DailyTotal]) -> bool:
         async with asyncio.timeout(_ROUND_TRIP_S):
-            return self._published.digest(totals, await self._client.eval(*self._published.call(totals)))
+            reply = await self._client.eval(*self._published.call(totals))
+        crash_point("counters.published")
+        return self._published.digest(totals, reply)
 
     def _failed(self, error: Exception) -> float:
         if not self._failures:
