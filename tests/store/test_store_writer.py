@@ -182,3 +182,38 @@ async def test_flush_returns_when_everything_queued_is_durable(store: Store) -> 
             await writer.flush()
             assert durable == list(range(number + 1))
     await writer.close()
+
+
+async def test_what_a_request_waits_for_is_committed_before_what_nobody_waits_for(store: Store) -> None:
+    commits: list[list[int]] = []
+
+    def noted(connection: Any, ops: Any) -> list[Any]:
+        commits.append(list(ops))
+        return [None] * len(ops)
+
+    writer: Writer[int] = Writer(store.writing, noted)
+    for number in range(200):
+        writer.post(number)
+    first = [writer.put_first(number) for number in range(1000, 1003)]
+    await asyncio.gather(*first)
+    assert commits[0] == [1000, 1001, 1002]
+    await writer.put_first(2000)
+    assert sum(commit[0] < 1000 for commit in commits) < 3, "it waits for one bounded commit of the others at most"
+    await writer.flush()
+    assert [op for commit in commits for op in commit if op < 1000] == list(range(200))
+    await writer.close()
+
+
+async def test_a_flush_waits_for_what_was_put_first_as_well(store: Store) -> None:
+    durable: list[int] = []
+
+    def noted(connection: Any, ops: Any) -> list[Any]:
+        durable.extend(ops)
+        return [None] * len(ops)
+
+    writer: Writer[int] = Writer(store.writing, noted, largest=10)
+    for number in range(100):
+        writer.put_first(number)
+    await writer.flush()
+    assert durable == list(range(100))
+    await writer.close()

@@ -99,9 +99,9 @@ class Library:
             document = Document(key, source.provider, obtained.etag, as_json(reading))
             self._remember(key, Kept(reading, obtained.etag, now))
         else:
-            await self._writer.put(finish)
+            await self._writer.put_first(finish)
             return kept.reading if kept else reading
-        await self._writer.put(msgspec.structs.replace(finish, document=document))
+        await self._writer.put_first(msgspec.structs.replace(finish, document=document))
         return self._kept[key].reading
 
     async def _stored(self, key: str) -> Kept | None:

@@ -272,7 +272,7 @@ class Enricher:
         rows = tuple(self._result_row(run, plan) for plan in plans)
         begins = await self._begin_together(history, plans)
         crash_point("run.admitted")
-        opened = await self._writer.put(OpenRun(run, history.last_run_id, rows, begins))
+        opened = await self._writer.put_first(OpenRun(run, history.last_run_id, rows, begins))
         if not opened:
             self._caller.turns.withdraw(begins)
             return None

@@ -171,7 +171,7 @@ class Turns:
                 return admitted
             attempt = admitted
         try:
-            refused = await self._writer.put(Begin(attempt))
+            refused = await self._writer.put_first(Begin(attempt))
         except asyncio.CancelledError:
             self._writer.post(self._never_left(attempt))  # its row may be written already, or any moment
             raise

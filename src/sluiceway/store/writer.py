@@ -7,6 +7,9 @@ Statements run on the event loop, because each takes microseconds and on a threa
 the interpreter back from the loop; only the COMMIT, which waits for the disk, runs on a thread
 (docs/decisions/0002-one-writer.md has the measurements).
 
+What holds up a request is committed before what only has to be written some time (`put_first`), in a commit of its
+own: a begin that waited behind a hundred finishes would be most of what a call takes longer than the provider does.
+
 While the store cannot be written, a commit is retried for as long as the process lives. Where the store refuses the
 batch itself, each operation is tried alone, so that one bad row fails alone.
 """
@@ -34,6 +37,9 @@ Apply = Callable[[Connection, Sequence[Op]], Sequence[Any]]
 
 _RETRY_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _WORTH_SAYING_S = 1.0
+
+_LARGEST_IN_BETWEEN = 64
+"""Operations that nobody waits for in one commit: what comes meanwhile and is waited for is not held up long."""
 
 
 class _Queued(NamedTuple):
@@ -67,6 +73,7 @@ class Writer(Generic[Op]):
         self._largest = largest
         self._tell = tell
         self._committed = committed
+        self._urgent: deque[_Queued] = deque()
         self._queue: deque[_Queued] = deque()
         self._due = asyncio.Event()
         self._closing = False
@@ -79,6 +86,10 @@ class Writer(Generic[Op]):
     def put(self, op: Op) -> asyncio.Future[Any]:
         """Queue an operation; the future resolves to its result once it is durable."""
         return self._enqueue_waiting(op)
+
+    def put_first(self, op: Op) -> asyncio.Future[Any]:
+        """Queue an operation that a request waits for; it may overtake others, but none that was put first as well."""
+        return self._enqueue_waiting(op, urgent=True)
 
     def post(self, op: Op) -> None:
         """Queue an operation whose result nobody waits for; it is durable after `flush`."""
@@ -96,25 +107,27 @@ class Writer(Generic[Op]):
         self._disk.shutdown()
         self._disconnect()
 
-    def _enqueue_waiting(self, op: Any) -> asyncio.Future[Any]:
+    def _enqueue_waiting(self, op: Any, *, urgent: bool = False) -> asyncio.Future[Any]:
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(_Queued(op, done))
+        self._enqueue(_Queued(op, done), urgent=urgent)
         return done
 
-    def _enqueue(self, queued: _Queued) -> None:
+    def _enqueue(self, queued: _Queued, *, urgent: bool = False) -> None:
         if self._closing:
             raise StoreUnavailable("the writer is closed")
-        if not self._queue:
+        if not self._queue and not self._urgent:
             self._loop.call_later(self._interval, self._due.set)
-        self._queue.append(queued)
+        (self._urgent if urgent else self._queue).append(queued)
 
     async def _run(self) -> None:
-        while not (self._closing and not self._queue):
+        while not (self._closing and not self._queue and not self._urgent):
             await self._due.wait()
             self._due.clear()
-            while self._queue:
-                size = min(len(self._queue), self._largest)
-                await self._commit([self._queue.popleft() for _ in range(size)])
+            while self._queue or self._urgent:
+                while self._urgent:
+                    await self._commit(_first(self._urgent, self._largest))
+                if self._queue:
+                    await self._commit(_first(self._queue, min(self._largest, _LARGEST_IN_BETWEEN)))
 
     async def _commit(self, batch: list[_Queued]) -> None:
         """Make a batch durable and tell who waits; a batch that is refused is tried operation by operation."""
@@ -197,6 +210,10 @@ def _tell_who_waits(batch: Sequence[_Queued], results: Iterable[Any]) -> None:
         result = next(left) if queued.op is not None else None
         if queued.done is not None and not queued.done.done():
             queued.done.set_result(result)
+
+
+def _first(queue: deque[_Queued], most: int) -> list[_Queued]:
+    return [queue.popleft() for _ in range(min(len(queue), most))]
 
 
 def _cause(error: Exception) -> str:
