@@ -26,7 +26,7 @@ from sluiceway.outcome import FREE, NOT_SENT, UNKNOWN_CHARGE, Charge, billed
 from sluiceway.store.engine import Store, open_store
 from sluiceway.store.schema import attempts, limit_windows, runs
 from sluiceway.usage.admission import Limits, Refusal, implied_by_pace, prepare
-from sluiceway.usage.ledger import Attempt, Begin
+from sluiceway.usage.ledger import Attempt, Begin, Task, apply
 from sluiceway.usage.quota import Opens, Quota, QuotaClock, Unit, all_quotas, unset_quota
 
 MINUTE, SECOND, HOUR, IN_FLIGHT = QuotaClock.MINUTE, QuotaClock.SECOND, QuotaClock.HOUR, QuotaClock.IN_FLIGHT
@@ -363,6 +363,25 @@ def test_a_commit_whose_reply_was_lost_is_applied_again_and_changes_nothing(stor
     again = write(store, *ops)
     assert [answer is True for answer in again] == [answer is True for answer in answers] == [True, True, False, False]
     assert everything(store) == before
+
+
+def test_what_a_failed_commit_would_have_moved_is_never_passed_on_and_the_next_move_is_told_to_be_in_doubt(
+    store: Store,
+) -> None:
+    limited(store, a_quota(10))
+    limits, passed_on = Limits(), []
+    limits.on_moves = passed_on.append
+    with pytest.raises(ZeroDivisionError), store.writing.begin() as connection:
+        apply(connection, [Begin(an_attempt())], limits)
+        raise ZeroDivisionError
+    write(store, Task(lambda connection: None), limits=limits)
+    limits.committed()
+    assert passed_on == []
+    for in_doubt in (True, False):
+        attempt = an_attempt()
+        asked(store, attempt, limits=limits)
+        limits.committed()
+        assert (list(passed_on[-1].begun), passed_on[-1].follows_failure) == ([attempt.id], in_doubt)
 
 
 def test_a_begin_that_is_in_the_ledger_is_never_said_to_be_refused(store: Store) -> None:
