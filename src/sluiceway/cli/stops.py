@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import getpass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sluiceway.cli import app
 from sluiceway.cli.options import AsJson, Database, known_provider, opened_store
 from sluiceway.errors import BadInput
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 
 class Scope(StrEnum):
@@ -94,7 +91,7 @@ def stops(as_json: AsJson = False, database: Database = None) -> None:
         screen.print(made)
 
 
-def _named(connection: Connection, what: Scope, name: str | None) -> str:
+def _named(connection: Any, what: Scope, name: str | None) -> str:
     """Return the whole name of what is meant; one that is misspelt would stop nothing."""
     if what is Scope.ALL:
         if name is not None:
