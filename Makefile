@@ -35,7 +35,7 @@ test: $(DEV) services  ## Run the tests (under 10 minutes); T=tests/usage runs a
 	@$(BIN)/python -m pytest $(T)
 
 drill: $(DEV) services  ## Run the long kill and chaos tests (under 40 minutes); seeds are printed
-	@$(BIN)/python -m pytest -m drill -s --timeout 2400 tests/acceptance
+	@$(BIN)/python -m pytest -m drill -s --timeout 2400
 
 check: $(DEV)  ## Check style and types, for Linux, macOS and Windows
 	@$(BIN)/ruff check .

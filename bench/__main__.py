@@ -33,7 +33,7 @@ def main() -> None:
         try:
             with tempfile.TemporaryDirectory(prefix="sluiceway-bench-") as folder:
                 measured = part(Path(folder), wanted.quick)
-        except Exception:
+        except (Exception, SystemExit):  # such as a redis-server that is not installed
             traceback.print_exc()
             failed.append(name)
         else:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import redis
 
+from bench.private_redis import PrivateRedis
 from bench.result import Result
 from bench.throughput import IN_FLIGHT, call
 from bench.world import sandbox, write_people
@@ -27,13 +23,9 @@ _NOT_COUNTING = {"info", "ping", "config|resetstat"}
 
 
 def measure(folder: Path, *, people: int) -> list[Result]:
-    """Enrich a file beside a Redis of its own; nothing is measured where there is no redis-server."""
-    program = shutil.which("redis-server")
-    if program is None:
-        print("redis-server is not installed: commands spent on counting are not measured", file=sys.stderr)
-        return []
+    """Enrich a file beside a Redis of its own."""
     csv, store = write_people(folder / "counted.csv", people), folder / "counted.db"
-    with _redis(program, folder) as client, sandbox(folder, 0) as process:
+    with _published_to() as client, sandbox(folder, 0) as process:
         call("bench.ours", process.url, str(csv), str(store), str(IN_FLIGHT))
         commands = _commands(client)
     calls = _calls(store)
@@ -59,31 +51,15 @@ def _calls(store: Path) -> int:
 
 
 @contextmanager
-def _redis(program: str, folder: Path) -> Iterator[redis.Redis]:
-    """Run a Redis that keeps nothing, and have every process that is started meanwhile publish to it."""
-    with socket.socket() as any_socket:
-        any_socket.bind(("127.0.0.1", 0))
-        port = any_socket.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+def _published_to() -> Iterator[redis.Redis]:
+    """Run a Redis, and have every process that is started meanwhile publish to it."""
     before = os.environ.get("SLUICEWAY_REDIS_URL")
-    os.environ["SLUICEWAY_REDIS_URL"] = f"redis://127.0.0.1:{port}"
-    try:
-        with redis.Redis(port=port) as client:
-            while not _answers(client):
-                time.sleep(0.01)
-            client.config_resetstat()
-            yield client
-    finally:
-        process.kill()
-        process.wait()
-        os.environ.pop("SLUICEWAY_REDIS_URL")
-        if before is not None:
-            os.environ["SLUICEWAY_REDIS_URL"] = before
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
+    with PrivateRedis() as server:
+        os.environ["SLUICEWAY_REDIS_URL"] = server.url
+        server.client.config_resetstat()
+        try:
+            yield server.client
+        finally:
+            os.environ.pop("SLUICEWAY_REDIS_URL")
+            if before is not None:
+                os.environ["SLUICEWAY_REDIS_URL"] = before

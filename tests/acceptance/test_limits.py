@@ -111,7 +111,7 @@ def test_a_pause_stops_a_running_file_within_a_second_and_outlives_it(desk: Desk
     desk.judged()
 
 
-def test_a_paused_batch_is_left_alone_and_others_go_on(desk: Desk) -> None:
+def test_a_pause_of_everything_stops_everything_and_one_of_somebody_else_nothing(desk: Desk) -> None:
     first, second = desk.people(4), desk.people(4, start=10, name="others.csv")
     desk.look("pause", "all", "--database", desk.url)
     assert desk.enrich(first, "--sources", "exa").code == WAITS
@@ -122,6 +122,22 @@ def test_a_paused_batch_is_left_alone_and_others_go_on(desk: Desk) -> None:
     desk.finished(first, "--sources", "exa")
     desk.finished(second, "--sources", "exa")
     assert desk.requests("exa") == 8
+
+
+def test_a_batch_is_paused_by_the_start_of_its_id_and_others_go_on(desk: Desk) -> None:
+    first, second, at = desk.people(4), desk.people(4, start=10, name="others.csv"), ("--database", desk.url)
+    desk.look("quota", "set", "exa", "2", *at)
+    desk.enrich(first, "--sources", "exa")
+    desk.look("quota", "set", "exa", "100", *at)
+    (batch,) = desk.look("usage", "--by", "batch", "--json", *at).json()["rows"]
+    assert "there is no batch 'people.csv'" in desk.look("pause", "batch", "people.csv", *at).err
+    assert f"batch {batch} paused" in desk.look("pause", "batch", batch[:12], *at).out
+    assert desk.enrich(first, "--sources", "exa").code == WAITS
+    desk.finished(second, "--sources", "exa")
+    assert desk.requests("exa") == 2 + 4
+    desk.look("resume", "batch", batch[:12], *at)
+    desk.finished(first, "--sources", "exa")
+    assert desk.requests("exa") == 4 + 4
 
 
 def test_a_refused_key_is_kept_in_mind_and_tried_by_one_request(desk: Desk) -> None:

@@ -214,7 +214,7 @@ async def test_a_limit_that_is_raised_is_noticed_by_a_running_process(desk: Open
         await at.limit(a_quota(1))
         attempt = await caller.turns.begin(source, request, Behalf("api"))
         await at.write(a_finish(attempt, FREE, at=at.now()))
-        with pytest.raises(Exhausted, match="1 requests per day is used up"):
+        with pytest.raises(Exhausted, match="1 request per day is used up"):
             await caller.turns.begin(source, request, Behalf("api"))
         await at.limit(a_quota(2))
         give_up = time.monotonic() + 10

@@ -26,7 +26,7 @@ from sluiceway.outcome import FREE, NOT_SENT, UNKNOWN_CHARGE, Charge, billed
 from sluiceway.store.engine import Store, open_store
 from sluiceway.store.schema import attempts, limit_windows, runs
 from sluiceway.usage.admission import Limits, Refusal, implied_by_pace, prepare
-from sluiceway.usage.ledger import Attempt, Begin
+from sluiceway.usage.ledger import Attempt, Begin, Task, apply
 from sluiceway.usage.quota import Opens, Quota, QuotaClock, Unit, all_quotas, unset_quota
 
 MINUTE, SECOND, HOUR, IN_FLIGHT = QuotaClock.MINUTE, QuotaClock.SECOND, QuotaClock.HOUR, QuotaClock.IN_FLIGHT
@@ -365,6 +365,25 @@ def test_a_commit_whose_reply_was_lost_is_applied_again_and_changes_nothing(stor
     assert everything(store) == before
 
 
+def test_what_a_failed_commit_would_have_moved_is_never_passed_on_and_the_next_move_is_told_to_be_in_doubt(
+    store: Store,
+) -> None:
+    limited(store, a_quota(10))
+    limits, passed_on = Limits(), []
+    limits.on_moves = passed_on.append
+    with store.writing.connect() as connection, connection.begin() as transaction:
+        apply(connection, [Begin(an_attempt())], limits)
+        transaction.rollback()
+    write(store, Task(lambda connection: None), limits=limits)
+    limits.committed()
+    assert passed_on == []
+    for in_doubt in (True, False):
+        attempt = an_attempt()
+        asked(store, attempt, limits=limits)
+        limits.committed()
+        assert (list(passed_on[-1].begun), passed_on[-1].follows_failure) == ([attempt.id], in_doubt)
+
+
 def test_a_begin_that_is_in_the_ledger_is_never_said_to_be_refused(store: Store) -> None:
     limited(store, a_quota(1))
     op = Begin(an_attempt())
@@ -465,7 +484,7 @@ def test_each_window_warns_for_itself(store: Store) -> None:
     limits = Limits(tell=told.append)
     limited(store, a_quota(1))
     asked(store, an_attempt(), an_attempt(day="2026-03-05", begun_at="2026-03-05T00:00:00.000Z"), limits=limits)
-    assert told == ["apollo: 100 % of 1 requests per day are used"] * 2
+    assert told == ["apollo: 100 % of 1 request per day are used"] * 2
 
 
 def test_a_warning_that_cannot_be_told_stops_nothing(store: Store) -> None:

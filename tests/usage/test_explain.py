@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from sqlalchemy import insert
 
 from builders import A_CREDIT, a_booking, a_closing, a_finish, a_prospect, an_attempt, an_opening, somebody, write
 from sluiceway.errors import BadInput
-from sluiceway.outcome import FREE, NOT_SENT, UNKNOWN_CHARGE
+from sluiceway.outcome import FREE, NOT_SENT, UNKNOWN_CHARGE, billed
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import batches
+from sluiceway.usage.admission import Refusal
 from sluiceway.usage.explain import Explanation, Outside, Share, explain, paragraph
 from sluiceway.usage.ledger import Begin
 from sluiceway.usage.provider_meter import MeterRow, keep
@@ -28,8 +30,9 @@ A_DAY = Quota("apollo", Unit.REQUESTS, QuotaClock.DAY, 10)
 def asked(store: Store, time: str, calls: int = 1, charge: Any = A_CREDIT, day: str = DAY, **changed: Any) -> list[str]:
     """Calls to Apollo at a time of the day; returns their ids."""
     at, ids = f"{day}T{time}:00.000Z", []
+    reserved = {"reserved_milli_credits": 1000, "reserved_usd_micros": 26_000}
     for _ in range(calls):
-        attempt = an_attempt(day=day, hour=int(time[:2]), begun_at=at, reserved_milli_credits=1000, **changed)
+        attempt = an_attempt(day=day, hour=int(time[:2]), begun_at=at, **reserved, **changed)
         result = changed.get("result")
         write(store, Begin(attempt), a_finish(attempt, charge, at=at, **({"result": result} if result else {})))
         ids.append(attempt.id)
@@ -131,6 +134,28 @@ def test_work_that_was_turned_away_shows_a_limit_with_too_little_left(store: Sto
     assert "3 prospects got `quota_exceeded`" in told
 
 
+def test_what_was_turned_away_for_one_limit_says_nothing_of_another(store: Store) -> None:
+    whole, tenants = (Quota("apollo", Unit.CREDITS, QuotaClock.DAY, most) for most in (10_000, 110_000))
+    tenants = msgspec.structs.replace(tenants, tenant_id="acme")
+    limited(store, whole)
+    limited(store, tenants)
+    asked(store, "08:00", 1)
+    opening = an_opening(a_prospect(store, somebody(1)))
+    (result,) = opening.results
+    reason = Refusal(tenants, "").reason
+    write(store, opening, a_closing(result, "quota_exceeded", at=f"{DAY}T09:00:00.000Z", error=reason))
+    said = explained(store)
+    assert (said.ran_out, said.limit) == (False, "10 credits per day"), "it is of another tenant, and of another limit"
+
+
+def test_amounts_are_told_exactly_and_never_as_zero(store: Store) -> None:
+    limited(store, Quota("apollo", Unit.USD, QuotaClock.DAY, 200_000))
+    asked(store, "08:00", 1, billed(usd_micros=196_000))
+    told = paragraph(explained(store))
+    assert "Of its limit of $0.20 per day, $0.196 were used" in told
+    assert "$0.004 were left" in told
+
+
 def test_without_a_quota_the_providers_own_refusal_tells(store: Store) -> None:
     asked(store, "08:00", 2, day="2026-11-02", tenant_id="acme")
     asked(store, "08:00", 1)
@@ -149,7 +174,10 @@ def test_without_a_quota_and_a_refusal_nothing_had_run_out(store: Store) -> None
     asked(store, "08:00", 2, tenant_id="acme")
     said = explained(store)
     assert (said.ran_out, said.limit, said.used, said.left) == (False, None, 2000, None)
-    assert "No quota is set for it; 2 credits were used from 2026-11-24 00:00 UTC on." in paragraph(said)
+    assert (
+        "No quota of an hour, day or cycle is set for it; 2 credits were used from 2026-11-24 00:00 UTC on."
+        in paragraph(said)
+    )
 
 
 def test_unknown_calls_are_named_with_how_to_resolve_them(store: Store) -> None:
@@ -165,7 +193,7 @@ def test_unknown_calls_are_named_with_how_to_resolve_them(store: Store) -> None:
 def test_what_went_elsewhere_is_told_from_reports_and_from_the_providers_meter(store: Store) -> None:
     limited(store)
     write(store, a_booking(40, day=DAY), a_booking(5, day=DAY, kind="imported"), a_booking(9, day="2026-11-23"))
-    assert "own meter was not read" in paragraph(explained_with_one_call(store))
+    assert "no two readings of apollo's own meter to compare" in paragraph(explained_with_one_call(store))
     for hour, used in (("07", 0), ("12", 121)):
         at = f"{DAY}T{hour}:00:00.000Z"
         meter = ("apollo", "platform", "people/match per day", "requests", "headers", at, at)

@@ -213,11 +213,9 @@ def _lines(beside: Beside) -> list[str]:
 
 
 def _amount(figure: int | None, unit: str) -> str:
-    from sluiceway.cli.screen import credits_text, dollars_text
+    from sluiceway.cli.screen import amount_text
 
-    if figure is None:
-        return "·"
-    return {"credits": credits_text, "usd": dollars_text}.get(unit, "{:,}".format)(figure)
+    return "·" if figure is None else amount_text(figure, unit)
 
 
 def _range(least: int, most: int | None, unit: str) -> str:

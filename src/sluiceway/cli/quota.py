@@ -14,7 +14,7 @@ from sluiceway.cli.options import AsJson, Database, known_provider, opened_store
 from sluiceway.errors import BadInput
 
 if TYPE_CHECKING:
-    from sluiceway.usage.quota import Quota, Use
+    from sluiceway.usage.quota import Use
 
 quotas_app = typer.Typer(no_args_is_help=True, help="Limit what may be spent.", rich_markup_mode=None)
 app.add_typer(quotas_app, name="quota")
@@ -120,7 +120,7 @@ def list_(as_json: AsJson = False, database: Database = None) -> None:
     """
     import msgspec
 
-    from sluiceway.cli.screen import console, table
+    from sluiceway.cli.screen import amount_text, console, table
     from sluiceway.usage.quota import uses
 
     with opened_store(database) as store, store.read() as connection:
@@ -134,7 +134,7 @@ def list_(as_json: AsJson = False, database: Database = None) -> None:
     made = table("Limits", "provider", "limit", "kind", "used", "reserved", "left", "window turns (UTC)", left=3)
     for use in found:
         quota = use.quota
-        amounts = [_amount_text(quota, amount) for amount in (use.used - use.pending, use.pending, use.left)]
+        amounts = [amount_text(each, quota.unit) for each in (use.used - use.pending, use.pending, use.left)]
         turns = "" if quota.clock.value == Per.IN_FLIGHT else use.window.closes_at[:19].replace("T", " ")
         made.add_row(quota.provider, quota.shown(), "hard" if quota.hard else "soft", *amounts, turns)
     console().print(made)
@@ -152,18 +152,6 @@ def _as_row(use: Use) -> dict[str, Any]:
         "pending": use.pending,
         "left": use.left,
     }
-
-
-def _amount_text(quota: Quota, amount: int) -> str:
-    from sluiceway.cli.screen import credits_text, dollars_text
-
-    match quota.unit.value:
-        case Unit.CREDITS:
-            return credits_text(amount)
-        case Unit.USD:
-            return dollars_text(amount)
-        case _:
-            return f"{amount:,}"
 
 
 def _write(database: str | None, change: Callable[[Any, str], Any]) -> Any:

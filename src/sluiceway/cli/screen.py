@@ -53,7 +53,7 @@ def dollars_text(usd_micros: int | None) -> str:
 
 
 def amount_text(amount: int, unit: str) -> str:
-    """Show an amount of a unit: `requests`, `credits` (from milli-credits) or `usd` (from micro-dollars)."""
+    """Show an amount of a unit: `credits` (from milli-credits), `usd` (from micro-dollars), or a count."""
     match unit:
         case "credits":
             return credits_text(amount)

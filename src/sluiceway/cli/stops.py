@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,7 @@ class Scope(StrEnum):
 
 
 What = Annotated[Scope, typer.Argument(help="What to stop: everything, or one provider, tenant or batch.")]
-Name = Annotated[str | None, typer.Argument(help="Which provider, tenant or batch.")]
+Name = Annotated[str | None, typer.Argument(help="Which provider, tenant or batch (the start of its id is enough).")]
 
 
 @app.command()
@@ -41,8 +41,8 @@ def pause(
     from sluiceway.pipeline.controls import set_pause
     from sluiceway.pipeline.gate import Pause
 
-    stopped = Pause(what.value, _named(what, name), getpass.getuser(), reason)
     with opened_store(database) as store, store.writing.begin() as connection:
+        stopped = Pause(what.value, _named(connection, what, name), getpass.getuser(), reason)
         set_pause(connection, stopped, store.clock.stamp())
     typer.echo(stopped.shown())
 
@@ -52,8 +52,8 @@ def resume(what: What, name: Name = None, database: Database = None) -> None:
     """Let go on what was paused; for a provider, also close its breaker, so that it is asked again at once."""
     from sluiceway.pipeline.controls import close_breaker, lift_pause
 
-    called = _named(what, name)
     with opened_store(database) as store, store.writing.begin() as connection:
+        called = _named(connection, what, name)
         lifted = lift_pause(connection, what.value, called)
         closed = what is Scope.PROVIDER and close_breaker(connection, called, store.clock.stamp())
     label = f"{what} {called}".strip()
@@ -91,7 +91,8 @@ def stops(as_json: AsJson = False, database: Database = None) -> None:
         screen.print(made)
 
 
-def _named(what: Scope, name: str | None) -> str:
+def _named(connection: Any, what: Scope, name: str | None) -> str:
+    """Return the whole name of what is meant; one that is misspelt would stop nothing."""
     if what is Scope.ALL:
         if name is not None:
             raise BadInput("`all` has no name: it is everything")
@@ -100,4 +101,8 @@ def _named(what: Scope, name: str | None) -> str:
         raise BadInput(f"which {what}? For example: sluiceway pause {what} NAME")
     if what is Scope.PROVIDER:
         return known_provider(name)
+    if what is Scope.BATCH:
+        from sluiceway.pipeline.batch import batch_id_of
+
+        return batch_id_of(connection, name)
     return name

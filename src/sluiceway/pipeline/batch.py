@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
 
+from sluiceway.errors import BadInput
 from sluiceway.identifier import new_id
 from sluiceway.outcome import as_json
 from sluiceway.prospect import Person, identity_key, merged
@@ -78,6 +79,19 @@ def open_batch(connection: Connection, asked: Asked, now: str) -> Batch:
     }
     connection.execute(insert(batches).values(values))
     return Batch(batch_id, now, asked.refresh, False, None)
+
+
+def batch_id_of(connection: Connection, start_of_id: str) -> str:
+    """Return the id of the one batch whose id begins so. Raises `BadInput` when there is none, or more than one."""
+    b = batches.c
+    query = select(b.id).where(b.id.startswith(start_of_id, autoescape=True)).limit(2)
+    found = connection.execute(query).scalars().all() if start_of_id else []
+    if len(found) != 1:
+        trouble = (
+            f"{start_of_id!r} begins the ids of several batches" if found else f"there is no batch {start_of_id!r}"
+        )
+        raise BadInput(f"{trouble}; `sluiceway usage --by batch` shows them with their ids")
+    return str(found[0])
 
 
 _NEW_PROSPECTS = Insert(

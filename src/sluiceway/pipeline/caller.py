@@ -18,7 +18,7 @@ from sluiceway.crash import crash_point
 from sluiceway.discreet import discreet
 from sluiceway.errors import CallTimedOut, LostAnswer, NotSent, ProviderChanged, Redactor, describe
 from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_json, timestamp
-from sluiceway.pipeline.gate import Cause, Gate, Held, set_within
+from sluiceway.pipeline.gate import Cause, Gate, Held
 from sluiceway.pipeline.turns import Behalf, Terms, Turns
 from sluiceway.settings import OnUnknown
 from sluiceway.sources._contract import METER, Reading, Request, Response, Retry, Source, Subject, understand
@@ -27,6 +27,7 @@ from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
 from sluiceway.usage.admission_on_redis import RedisAdmission
 from sluiceway.usage.ledger import Answer, Attempt, Finish, Op
+from sluiceway.usage.pace import set_within
 from sluiceway.usage.quota import RESERVED_FOR
 
 MOST_ATTEMPTS = 3

@@ -15,12 +15,13 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from sluiceway.outcome import parse_timestamp, timestamp
-from sluiceway.pipeline.gate import Cause, Gate, Pause, Stop, set_within
+from sluiceway.pipeline.gate import Cause, Gate, Pause, Stop
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import breakers, pauses
 from sluiceway.store.writer import Writer
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Op, Task
+from sluiceway.usage.pace import set_within
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sluiceway.outcome import timestamp
+from sluiceway.usage.pace import set_within
 
 _WORTH_SAYING_S = 2.0
 
@@ -332,15 +333,6 @@ class Gate:
                 self._tell("no provider can be reached; waiting for the network (nothing is lost, Ctrl-C stops)")
             await asyncio.sleep(gap)
             gap = min(gap * 2, _LONGEST_PROBE_GAP_S)
-
-
-async def set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, so long at most; returns whether it was set."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
 
 
 async def _can_connect(url: str) -> bool:

@@ -197,19 +197,27 @@ class Limits:
         self._by_behalf: dict[tuple[str, str | None], tuple[Quota, ...]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._moves: Moves | None = None
+        self._in_doubt = False
         self.on_moves: Callable[[Moves], None] | None = None
 
     def committed(self) -> None:
         """Pass on what the commit that has just succeeded moved."""
         moves, self._moves = self._moves, None
         if moves is not None and self.on_moves is not None:
+            self._in_doubt = False
             self.on_moves(moves)
 
     def refresh(self, connection: Connection) -> None:
         """Be ready for a commit that begins or ends attempts."""
+        self.leave_out()
         self.look(connection)
         if self.on_moves is not None:
-            self._moves = Moves(version(connection, EPOCH_OF), follows_failure=self._moves is not None)
+            self._moves = Moves(version(connection, EPOCH_OF), follows_failure=self._in_doubt)
+
+    def leave_out(self) -> None:
+        """Be ready for a commit that moves nothing; moves that nobody called committed are in doubt from now on."""
+        self._in_doubt = self._in_doubt or self._moves is not None
+        self._moves = None
 
     def look(self, connection: Connection) -> None:
         """Take over what was set since the last time, by whichever process."""

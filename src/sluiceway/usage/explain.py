@@ -12,9 +12,19 @@ from sqlalchemy import Connection, Select, func, literal_column, select
 from sluiceway.errors import BadInput
 from sluiceway.outcome import ChargeKind, Status, timestamp
 from sluiceway.store.schema import attempts, batches, external_usage, limit_windows, provider_meters, source_results
+from sluiceway.usage.admission import Refusal
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.provider_meter import compare
-from sluiceway.usage.quota import Quota, QuotaClock, Unit, Window, all_quotas, ledger_use, used_and_pending
+from sluiceway.usage.quota import (
+    Quota,
+    QuotaClock,
+    Unit,
+    Window,
+    all_quotas,
+    amount_in_words,
+    ledger_use,
+    used_and_pending,
+)
 
 WITHOUT_QUOTA: Final = timedelta(days=30)
 """How far back spending is looked at where the provider said that nothing was left and no quota says since when."""
@@ -55,7 +65,7 @@ class Explanation(msgspec.Struct, frozen=True):
     `limit` says which quota it is about: the one that had run out, else the one most used; `None` where none is set.
     One that is not `hard` stops nothing.
     `refused_at` is when the provider itself said that nothing was left. Shares are of `used`, from `opens_at` to `at`.
-    `meters_read` tells whether the provider's own meter was read in that time: without, `outside` cannot be known.
+    `meters_read` tells whether two readings of the provider's own meter compare: without, `outside` cannot be known.
     """
 
     provider: str
@@ -116,7 +126,7 @@ def explain(connection: Connection, provider: str, at: datetime) -> Explanation:
         limit.refusal.finished_at if limit.refusal else None, limit.refusal.error if limit.refusal else None,
         spent.by(attempts.c.tenant_id), _named(connection, spent.by(attempts.c.batch_id)),
         spent.by(attempts.c.trigger), spent.unknown(), tracked, imported, outside, meters_read,
-        _turned_away(connection, provider, limit.window.opens_at, stamp),
+        _prospects_turned_away(connection, provider, limit, stamp),
     )  # fmt: skip
 
 
@@ -197,12 +207,23 @@ def _crossed_within(connection: Connection, of_hour: Select[Any], left: int) -> 
 
 def _refused_for(connection: Connection, quota: Quota, window: Window, stamp: str) -> str | None:
     """Return when work was first turned away for a limit that had something left, though too little for a call."""
-    r = source_results.c
-    query = select(func.min(r.closed_at)).where(
-        r.status == Status.QUOTA_EXCEEDED, r.closed_at >= window.opens_at, r.closed_at <= stamp,
-        r.error.contains(quota.shown(), autoescape=True), r.source.in_(_sources_of(quota.provider)),
-    )  # fmt: skip
+    reasons = [Refusal(quota, "", never=never, unpriced=unpriced).reason for never, unpriced in _TOO_LITTLE]
+    query = select(func.min(source_results.c.closed_at)).where(
+        *_turned_away(quota.provider, window.opens_at, stamp, quota.tenant_id), source_results.c.error.in_(reasons)
+    )
     return connection.execute(query).scalar()
+
+
+_TOO_LITTLE: Final = ((False, False), (True, False), (True, True))
+"""Refusals of what is left, of one request in any window, and of a request without a price (`never`, `unpriced`)."""
+
+
+def _turned_away(provider: str, opens_at: str, stamp: str, tenant_id: str | None) -> list[Any]:
+    """Return the conditions on source results that were `quota_exceeded` in a window up to a moment."""
+    r = source_results.c
+    whose = [r.tenant_id == tenant_id] if tenant_id is not None else []
+    when = (r.closed_at >= opens_at, r.closed_at <= stamp)
+    return [r.status == Status.QUOTA_EXCEEDED, r.source.in_(_sources_of(provider)), *when, *whose]
 
 
 def _sources_of(provider: str) -> Select[Any]:
@@ -282,14 +303,10 @@ def _outside(connection: Connection, provider: str, opens_at: str, stamp: str) -
     return found, meters_read
 
 
-def _turned_away(connection: Connection, provider: str, opens_at: str, stamp: str) -> int:
-    """Count the prospects whose result was `quota_exceeded` in the window."""
-    r = source_results.c
-    query = select(func.count(r.prospect_id.distinct())).where(
-        r.status == Status.QUOTA_EXCEEDED, r.source.in_(_sources_of(provider)),
-        r.closed_at >= opens_at, r.closed_at <= stamp,
-    )  # fmt: skip
-    return connection.execute(query).scalar_one()
+def _prospects_turned_away(connection: Connection, provider: str, limit: _Limit, stamp: str) -> int:
+    """Count the prospects, of the tenant that is limited, whose result was `quota_exceeded` in the window."""
+    mine = _turned_away(provider, limit.window.opens_at, stamp, limit.quota.tenant_id if limit.quota else None)
+    return connection.execute(select(func.count(source_results.c.prospect_id.distinct())).where(*mine)).scalar_one()
 
 
 # In words.
@@ -332,17 +349,18 @@ def _what_happened(said: Explanation, clock: _Clock) -> Iterator[str]:
         yield from _how_it_stood(said, clock)
         return
     if said.limit is None:
+        used = amount_in_words(said.unit, said.used)
         yield (
             f"{said.provider} had run out at {clock(said.at)}: at {clock(said.ran_out_at or said.at)} it answered that "
-            f"nothing was left ({said.refusal or 'it gave no reason'}), and it billed nothing after that. No quota is "
-            f"set, so what follows is the {WITHOUT_QUOTA.days} days before: {_amount(said.used, said.unit)} used."
+            f"nothing was left ({said.refusal or 'it gave no reason'}), and it billed nothing after that. No quota had "
+            f"run out, so what follows is the {WITHOUT_QUOTA.days} days before: {used} used."
         )
     else:
-        left = f", and the {_amount(said.left, said.unit)} left were too little for a call" if said.left else ""
+        left = f", and the {amount_in_words(said.unit, said.left)} left were too little for a call" if said.left else ""
         yield (
             f"{said.provider} had run out at {clock(said.at)}: its limit of {said.limit} was used up at "
             f"{clock(said.ran_out_at or said.at)}, in the window that opened at {clock(said.opens_at)} and closes at "
-            f"{clock(said.closes_at or said.at)} ({_amount(said.used, said.unit)} used{left})."
+            f"{clock(said.closes_at or said.at)} ({amount_in_words(said.unit, said.used)} used{left})."
         )
     if said.turned_away:
         yield f"{_counted(said.turned_away, 'prospect')} got `quota_exceeded` because of it."
@@ -350,13 +368,13 @@ def _what_happened(said: Explanation, clock: _Clock) -> Iterator[str]:
 
 def _how_it_stood(said: Explanation, clock: _Clock) -> Iterator[str]:
     yield f"{said.provider} had not run out at {clock(said.at)}."
-    used = _amount(said.used, said.unit)
+    used = amount_in_words(said.unit, said.used)
     if said.limit is None:
-        yield f"No quota is set for it; {used} were used from {clock(said.opens_at)} on."
+        yield f"No quota of an hour, day or cycle is set for it; {used} were used from {clock(said.opens_at)} on."
         return
     yield (
         f"Of its {'' if said.hard else 'soft '}limit of {said.limit}, {used} were used since {clock(said.opens_at)} "
-        f"and {_amount(said.left or 0, said.unit)} were left until {clock(said.closes_at or said.at)}."
+        f"and {amount_in_words(said.unit, said.left or 0)} were left until {clock(said.closes_at or said.at)}."
     )
 
 
@@ -369,9 +387,9 @@ def _who(said: Explanation, clock: _Clock) -> Iterator[str]:
 
 
 def _shares(shares: Sequence[Share], unit: Unit, nobody: str) -> str:
-    shown = [f"{share.shown or nobody} {_amount(share.used, unit)} ({share.part:.0%})" for share in shares[:4]]
+    shown = [f"{share.shown or nobody} {amount_in_words(unit, share.used)} ({share.part:.0%})" for share in shares[:4]]
     if len(shares) > 4:
-        shown.append(f"{len(shares) - 4} more {_amount(sum(share.used for share in shares[4:]), unit)}")
+        shown.append(f"{len(shares) - 4} more {amount_in_words(unit, sum(share.used for share in shares[4:]))}")
     return ", ".join(shown)
 
 
@@ -383,13 +401,16 @@ def _elsewhere(said: Explanation, clock: _Clock) -> Iterator[str]:
         )
     for meter, unit in sorted({(one.meter, one.unit) for one in said.outside}):
         times = [one for one in said.outside if one.meter == meter]
-        used = _amount(sum(one.used for one in times), Unit(unit))
+        used = amount_in_words(Unit(unit), sum(one.used for one in times))
         yield (
             f"{said.provider}'s own meter ({meter}) shows that at least {used} more were used outside Sluiceway, "
             f"between {clock(times[0].since)} and {clock(times[-1].until)}."
         )
     if not said.meters_read:
-        yield f"{said.provider}'s own meter was not read in that time, so use outside Sluiceway cannot be told."
+        yield (
+            f"There are no two readings of {said.provider}'s own meter to compare for that time, so use outside "
+            "Sluiceway cannot be told."
+        )
     elif not said.outside:
         yield f"{said.provider}'s own meter shows no use outside Sluiceway."
 
@@ -412,13 +433,3 @@ def _what_to_do(said: Explanation, clock: _Clock) -> Iterator[str]:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _amount(amount: int, unit: Unit) -> str:
-    match unit:
-        case Unit.USD:
-            return f"${amount / 1_000_000:,.2f}"
-        case Unit.CREDITS:
-            return f"{amount / 1000:,.10g} credits"
-        case Unit.REQUESTS:
-            return _counted(amount, "request")

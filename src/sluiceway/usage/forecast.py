@@ -105,6 +105,8 @@ class QuotaForecast(msgspec.Struct, frozen=True):
 
     provider: str
     tenant_id: str | None
+    limit: str
+    hard: bool
     unit: Unit
     clock: QuotaClock
     amount: int
@@ -126,8 +128,8 @@ def _quota_forecast(connection: Connection, use: Use, now: datetime) -> QuotaFor
     hourly = hourly_use(connection, quota, now)
     outlook = forecast(hourly, now, use.left, datetime.fromisoformat(window.closes_at))
     return QuotaForecast(
-        quota.provider, quota.tenant_id, quota.unit, quota.clock, quota.amount, use.used, use.left,
-        window.opens_at, window.closes_at, outlook,
+        quota.provider, quota.tenant_id, quota.shown(), quota.hard, quota.unit, quota.clock, quota.amount, use.used,
+        use.left, window.opens_at, window.closes_at, outlook,
     )  # fmt: skip
 
 

@@ -304,6 +304,8 @@ def apply(connection: Connection, ops: Sequence[Op], limits: Limits | None = Non
     limits = limits or Limits()
     if sorted_ops.begins_or_ends_attempts:
         limits.refresh(connection)
+    else:
+        limits.leave_out()
     opened = _open(connection, sorted_ops.opens)
     refused = _begin(connection, sorted_ops, opened, limits)
     taken = _ids(_TAKE_OVER.run(connection, [[op.run_id, op.worker_id, op.former] for op in sorted_ops.take_overs]))

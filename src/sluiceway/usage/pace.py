@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from functools import partial
 
 from sluiceway.usage.fairness import DeficitRoundRobin
@@ -68,7 +67,7 @@ class Pace:
             self._news.clear()
             wait_s = max(self._next, self._first_open_lane()) - time.monotonic()
             if wait_s > 0:
-                await _set_within(self._news, wait_s)
+                await set_within(self._news, wait_s)
                 continue
             now = time.monotonic()
             turn = self._waiting.take(partial(self._is_open, now=now))
@@ -88,6 +87,10 @@ class Pace:
         return min((self._lane_next.get(lane, 0.0) for lane in self._waiting.lanes()), default=0.0)
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, so long at most; returns whether it was set."""
+    try:
         await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

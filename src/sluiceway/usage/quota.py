@@ -107,13 +107,17 @@ class Quota(msgspec.Struct, frozen=True):
 
     def shown(self) -> str:
         """Say the limit in words: `200 requests per minute`."""
-        amount = self.amount / _SCALE[self.unit]
-        whole_cents = self.amount % 10_000 == 0
-        dollars = f"${amount:,.2f}" if whole_cents else f"${amount:,.6f}".rstrip("0")
-        what = dollars if self.unit is Unit.USD else f"{amount:,.15g} {self.unit}"
         when = {QuotaClock.IN_FLIGHT: "in flight", QuotaClock.CYCLE: f"per cycle from day {self.cycle_day}"}
         whose = f" for tenant {self.tenant_id}" if self.tenant_id is not None else ""
-        return f"{what} {when.get(self.clock, f'per {self.clock}')}{whose}"
+        return f"{amount_in_words(self.unit, self.amount)} {when.get(self.clock, f'per {self.clock}')}{whose}"
+
+
+def amount_in_words(unit: Unit, amount: int) -> str:
+    """Say requests, milli-credits or micro-dollars in words, exactly: `1 request`, `12.5 credits`, `$0.004`."""
+    scaled = amount / _SCALE[unit]
+    if unit is not Unit.USD:
+        return f"{scaled:,.15g} {unit.removesuffix('s') if scaled == 1 else unit}"
+    return f"${scaled:,.2f}" if amount % 10_000 == 0 else f"${scaled:,.6f}".rstrip("0")
 
 
 class Window(msgspec.Struct, frozen=True, order=True):
@@ -310,6 +314,8 @@ def amount_of(unit: Unit, text: str) -> int:
         scaled = Decimal(_THOUSANDS.sub("", text.strip().removeprefix("$"))) * _SCALE[unit]
     except InvalidOperation:
         raise BadInput(f"{text!r} is not an amount of {unit}") from None
+    if scaled.is_nan():
+        raise BadInput(f"{text!r} is not an amount of {unit}")
     if not scaled.is_finite() or scaled > _MOST:
         raise BadInput(f"{text!r} is more than can be counted; leave the limit out instead")
     if scaled != int(scaled):

@@ -45,30 +45,30 @@ def _show(found: list[QuotaForecast]) -> None:
 
     screen = console()
     made = table(
-        "When quotas run out (UTC)", "quota", "used", "left", "burn a day", "runs out", "80 % between", "error",
+        "When quotas run out (UTC)",
+        "provider", "limit", "used", "left", "burn a day", "runs out", "80 % between", "error", left=2,
     )  # fmt: skip
     for one in found:
         used, left = amount_text(one.used, one.unit), amount_text(one.left, one.unit)
         if not one.left:
-            made.add_row(_name(one), used, left, "", "has run out", f"turns {_short(one.closes_at)}", "")
+            made.add_row(one.provider, _limit(one), used, left, "", "has run out", f"turns {_short(one.closes_at)}", "")
             continue
         match one.outlook:
             case Forecast() as outlook:
                 burn = amount_text(round(outlook.burn_per_day), one.unit)
-                made.add_row(_name(one), used, left, burn, *_moments(one, outlook), f"{outlook.error:.0%}")
+                made.add_row(
+                    one.provider, _limit(one), used, left, burn, *_moments(one, outlook), f"{outlook.error:.0%}"
+                )
             case _:
-                made.add_row(_name(one), used, left, "", "not enough data", "", "")
+                made.add_row(one.provider, _limit(one), used, left, "", "not enough data", "", "")
     screen.print(made)
     for one in found:
         if one.left and not isinstance(one.outlook, Forecast):
-            screen.print(f"{_name(one)}: not enough data: {one.outlook.reason}.")
+            screen.print(f"{one.provider}: {_limit(one)}: not enough data: {one.outlook.reason}.")
 
 
-def _name(one: QuotaForecast) -> str:
-    from sluiceway.cli.screen import amount_text
-
-    whose = f" of {one.tenant_id}" if one.tenant_id is not None else ""
-    return f"{one.provider}{whose}: {amount_text(one.amount, one.unit)} {one.unit} per {one.clock}"
+def _limit(one: QuotaForecast) -> str:
+    return one.limit if one.hard else f"{one.limit} (soft)"
 
 
 def _moments(one: QuotaForecast, outlook: Any) -> tuple[str, str]:

@@ -165,7 +165,7 @@ def _meters(line: Line) -> str:
     said = []
     for metered in line.meters:
         off = f" ({amount_text(metered.outside, metered.unit)} outside)" if metered.outside else ""
-        said.append(f"{amount_text(metered.theirs, metered.unit)} {metered.unit}{off}")
+        said.append(f"{metered.meter}: {amount_text(metered.theirs, metered.unit)}{off}")
     if said and line.near_midnight:
         said.append(f"{line.near_midnight:,} at midnight")
     return "; ".join(said)
@@ -185,4 +185,5 @@ def _verdict(found: Reconciliation) -> str:
         return f"No drift.{without}"
     mendable = any(drift.mendable for line in found.drifting for drift in line.drifts)
     what_to_do = " `sluiceway usage reconcile --fix` folds the sums anew." if mendable else ""
-    return f"Drift on {len(found.drifting)} lines.{what_to_do}{without}"
+    lines = "1 line" if len(found.drifting) == 1 else f"{len(found.drifting):,} lines"
+    return f"Drift on {lines}.{what_to_do}{without}"

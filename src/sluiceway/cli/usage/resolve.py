@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sluiceway.cli.options import AsJson, Database, opened_store
+from sluiceway.cli.options import AsJson, Database, known_provider, opened_store
 from sluiceway.cli.usage.group import usage_group
 from sluiceway.errors import BadInput
 
@@ -34,6 +34,8 @@ def unknown(
 
     with opened_store(database) as store, store.read() as connection:
         found = unknown_attempts(connection, provider)
+    if provider is not None and not found:
+        known_provider(provider)  # a name that is misspelt would look like one without unknown calls
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode({"unknown": found})).decode())
     elif found:
@@ -47,7 +49,8 @@ def _show(found: list[UnknownAttempt]) -> None:
 
     screen = console()
     ids = _shortened([one.id for one in found])
-    screen.print(f"{len(found):,} calls may have been billed (moments in UTC):")
+    calls = "1 call" if len(found) == 1 else f"{len(found):,} calls"
+    screen.print(f"{calls} may have been billed (moments in UTC):")
     for one in found:
         source = one.provider if one.source == one.provider else f"{one.provider} ({one.source})"
         when = f"{one.begun_at[:10]} {one.begun_at[11:19]}"
