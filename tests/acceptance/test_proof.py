@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from typing import Any
 
 import pytest
 
-SEED = int(os.environ.get("SLUICEWAY_DRILL_SEED") or random.randrange(1_000_000))
+from acceptance.conftest import SEED
+
 REPOSITORY = Path(__file__).parents[2]
 
 
