@@ -250,7 +250,7 @@ async def test_a_used_up_limit_on_requests_holds_questions_too_and_one_on_credit
             await at.do(partial(set_quota, quota=Quota("contactout", unit, QuotaClock.DAY, 1), by="me", now=at.now()))
             if unit is Unit.CREDITS:
                 await read(at)
-        with pytest.raises(Exhausted, match="requests"):
+        with pytest.raises(Exhausted, match="request"):
             await read(at)
         async with at.app.meter_reader():
             at.app.notes.due["contactout"] = False

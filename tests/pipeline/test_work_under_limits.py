@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from desk import NOBODY, Desk, Open, waiting
 
@@ -36,7 +37,7 @@ from sluiceway.pipeline.gate import Cause, Exhausted, Held, Pause
 from sluiceway.pipeline.recover import register, working
 from sluiceway.pipeline.run import Ended
 from sluiceway.pipeline.turns import Behalf
-from sluiceway.sources._contract import Request, Subject
+from sluiceway.sources._contract import Price, Request, Subject
 from sluiceway.store.engine import Store, open_store
 from sluiceway.store.schema import attempts, limit_windows, runs
 from sluiceway.usage.admission import Refusal
@@ -250,6 +251,18 @@ async def test_one_request_larger_than_the_limit_ends_and_no_window_helps(desk: 
         assert (result["status"], result["retry_at"]) == ("quota_exceeded", None)
         assert result["error"] == "one request may cost more than the limit of $0.025999 per minute"
         assert at.requests() == 0
+
+
+async def test_what_is_too_little_for_one_request_is_not_held_against_a_cheaper_one(desk: Open) -> None:
+    async with desk() as at:
+        await at.limit(DOLLARS)
+        turns, (source, request), mine = at.caller().turns, asking(at), Behalf("file", "default")
+        dear = msgspec.structs.replace(request, price=Price({}, DOLLARS.amount))
+        turns.note_refusal(Refusal(DOLLARS, at.store.clock.stamp(after_s=3600), amount=DOLLARS.amount))
+        with pytest.raises(Exhausted):
+            await turns.begin(source, dear, mine)
+        assert turns.begin_now(source, dear, mine) is None
+        assert isinstance(await turns.begin(source, request, mine), Attempt)
 
 
 async def test_a_soft_limit_warns_and_lets_everything_through(desk: Open) -> None:

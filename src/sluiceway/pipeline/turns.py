@@ -24,7 +24,7 @@ from sluiceway.usage.admission_on_redis import RedisAdmission
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Attempt, Begin, Finish, Op
 from sluiceway.usage.pace import Pace
-from sluiceway.usage.quota import LENGTH
+from sluiceway.usage.quota import LENGTH, Unit
 
 WAIT_IN_PLACE_S = 1.0
 """Seconds a request may wait for a limit without giving its place to others."""
@@ -98,7 +98,7 @@ class Turns:
         """Stamp a request if its turn is now; its attempt must become durable before `obtain` is given it."""
         if not self._gate.is_open(source.provider, behalf.tenant_id, behalf.batch_id):
             return None
-        if self._used_up and self._known_refusal(source, behalf):
+        if self._used_up and self._known_refusal(source, request, behalf):
             return None
         if not self._terms[source.name].pace.take_now(behalf.lane):
             return None
@@ -144,7 +144,7 @@ class Turns:
             return None
         await self._gate.wait_for_verdict(source.provider)
         self._gate.check(source.provider, behalf.tenant_id, behalf.batch_id)
-        return self._known_refusal(source, behalf)
+        return self._known_refusal(source, request, behalf)
 
     async def _try_to_begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt | Refusal:
         if not await self._terms[source.name].pace.take(self._gate.draining, behalf.lane):
@@ -189,11 +189,13 @@ class Turns:
         if not refusal.may_return and not refusal.never and wait_s > WAIT_IN_PLACE_S:
             self._used_up[refusal.quota.id] = (refusal, time.monotonic() + min(wait_s, _ASK_AGAIN_S))
 
-    def _known_refusal(self, source: Source, behalf: Behalf) -> Refusal | None:
+    def _known_refusal(self, source: Source, request: Request, behalf: Behalf) -> Refusal | None:
+        """Return a refusal that is still known to hold for a request that may cost as much, or more."""
         for quota_id, (refusal, ask_again_at) in list(self._used_up.items()):
+            quota = refusal.quota
             if ask_again_at <= time.monotonic():
                 del self._used_up[quota_id]
-            elif refusal.quota.covers(source.provider, behalf.tenant_id):
+            elif quota.covers(source.provider, behalf.tenant_id) and _may_cost(request, quota.unit) >= refusal.amount:
                 return refusal
         return None
 
@@ -244,3 +246,14 @@ class Turns:
             reserved_milli_credits=sum(request.price.credits.values()),
             reserved_usd_micros=request.price.usd_micros,
         )
+
+
+def _may_cost(request: Request, unit: Unit) -> int:
+    """Return the most that a request can take from a limit, in the limit's unit."""
+    match unit:
+        case Unit.REQUESTS:
+            return 1
+        case Unit.CREDITS:
+            return sum(request.price.credits.values())
+        case Unit.USD:
+            return request.price.usd_micros or 0
