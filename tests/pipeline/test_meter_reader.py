@@ -26,7 +26,7 @@ from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.sandbox.scenario import SHIPPED
 from sluiceway.sources import Request, Subject
 from sluiceway.store.schema import provider_meters
-from sluiceway.usage.provider_meter import latest, outside_use, side_by_side
+from sluiceway.usage.provider_meter import compare, latest, side_by_side
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -64,7 +64,7 @@ async def read(at: Desk) -> None:
 def outside(at: Desk, meter: str, provider: str = "apollo") -> list[tuple[int, int]]:
     """What was used outside: at least, and at most."""
     with at.store.read() as connection:
-        found = outside_use(connection, provider, meter, "2000-01-01T00:00:00.000Z", at.now())
+        found = compare(connection, provider, meter, "2000-01-01T00:00:00.000Z", at.now()).outside
     return [(stretch.outside_least, stretch.outside_most) for stretch in found]
 
 
@@ -112,7 +112,7 @@ async def test_what_somebody_else_spends_with_our_key_is_found_with_its_time(des
         assert not more
         assert outside(at, "email credits", "contactout") == []
         with at.store.read() as connection:
-            (stretch,) = outside_use(connection, "apollo", "lead credits", before, at.now())
+            (stretch,) = compare(connection, "apollo", "lead credits", before, at.now()).outside
         assert before <= stretch.since < stretch.until <= timestamp(at.store.clock.now())
 
 

@@ -16,7 +16,7 @@ from sluiceway.outcome import FREE, NOT_SENT, UNKNOWN_CHARGE, Charge, billed, ti
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import provider_meters
 from sluiceway.usage.ledger import Begin, Task, apply
-from sluiceway.usage.provider_meter import MeterRow, Stretch, compare, keep, latest, outside_use, side_by_side
+from sluiceway.usage.provider_meter import MeterRow, Stretch, compare, keep, latest, side_by_side
 
 LEAD, MATCH = "lead credits", "people/match per day"
 MIDNIGHT = "2026-03-05T00:00:00.000Z"
@@ -61,7 +61,7 @@ def compared(store: Store, meter: str = LEAD, provider: str = "apollo") -> list[
 def outside(store: Store, meter: str = LEAD, provider: str = "apollo") -> list[tuple[int, int]]:
     """What was used outside, stretch by stretch: at least, and at most."""
     with store.read() as connection:
-        found = outside_use(connection, provider, meter, FROM, TO)
+        found = compare(connection, provider, meter, FROM, TO).outside
     return [(stretch.outside_least, stretch.outside_most) for stretch in found]
 
 
@@ -242,7 +242,7 @@ def test_a_refusal_in_between_does_not_part_two_readings(store: Store) -> None:
 def test_a_stretch_that_reaches_into_the_time_asked_about_belongs_to_it(store: Store) -> None:
     told(store, *(a_reading(60 * n, 1000 * n) for n in range(5)))
     with store.read() as connection:
-        found = outside_use(connection, "apollo", LEAD, at(90), at(130))
+        found = compare(connection, "apollo", LEAD, at(90), at(130)).outside
     assert [(stretch.since, stretch.until) for stretch in found] == [(at(60.5), at(120.5)), (at(120.5), at(180.5))]
 
 

@@ -325,6 +325,7 @@ def test_a_file_says_all_that_a_quota_can_be(tmp_path: Path) -> None:
         limit = 200
         per = "minute"
         opens = "first_request"
+        warn_at = 0
 
         [[quota]]
         provider = "exa"
@@ -345,7 +346,7 @@ def test_a_file_says_all_that_a_quota_can_be(tmp_path: Path) -> None:
     file = {"origin": "file"}
     assert read_quotas_file(path) == [
         a_quota(600, **file),
-        a_quota(200, clock=QuotaClock.MINUTE, opens=FIRST, **file),
+        a_quota(200, clock=QuotaClock.MINUTE, opens=FIRST, warn_at_percent=None, **file),
         Quota("exa", Unit.USD, QuotaClock.CYCLE, 12_500_000, "acme", 31, warn_at_percent=50, hard=False, **file),
         Quota("contactout", Unit.CREDITS, QuotaClock.DAY, 1_000_000, **file),
     ]

@@ -170,14 +170,6 @@ class Comparison(msgspec.Struct, frozen=True):
         return sure if sum(part.outside_least for part in sure) >= whole.outside_least else [whole]
 
 
-def outside_use(connection: Connection, provider: str, meter: str, since: str, until: str) -> list[Stretch]:
-    """Return the stretches in which something was surely used outside Sluiceway, oldest first.
-
-    `since` and `until` are stored moments; a stretch that reaches into that time belongs to it as a whole.
-    """
-    return compare(connection, provider, meter, since, until).outside
-
-
 class Beside(msgspec.Struct, frozen=True):
     """A meter as it was last read, and ours beside what it lost over a time."""
 
@@ -203,7 +195,8 @@ class _Span(msgspec.Struct, frozen=True):
 def compare(connection: Connection, provider: str, meter: str, since: str, until: str) -> Comparison:
     """Compare what a meter lost with what we took of it.
 
-    Two readings compare only within one period: not when the meter was reset in between, or filled up.
+    `since` and `until` are stored moments; a stretch that reaches into that time belongs to it as a whole. Two readings
+    compare only within one period: not when the meter was reset in between, or filled up.
     """
     compared = Comparison([], [])
     readings = _readings_around(connection, provider, meter, since, until)

@@ -256,7 +256,7 @@ def apply_file(connection: Connection, wanted: Iterable[Quota], *, now: str) -> 
 
 
 class FileQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[quota]]` of a settings file; `limit` is in whole requests, credits or dollars."""
+    """One `[[quota]]` of a settings file; `limit` is in requests, credits or dollars, and `warn_at` 0 never warns."""
 
     provider: str
     limit: int | float | str
@@ -300,7 +300,7 @@ def _from_file(said: FileQuota) -> Quota:
         tenant_id=said.tenant,
         cycle_day=said.cycle_day,
         opens=said.opens,
-        warn_at_percent=said.warn_at,
+        warn_at_percent=said.warn_at or None,
         hard=not said.soft,
         origin="file",
     )
