@@ -250,6 +250,7 @@ async def test_one_request_larger_than_the_limit_ends_and_no_window_helps(desk: 
         (result,) = at.results()
         assert (result["status"], result["retry_at"]) == ("quota_exceeded", None)
         assert result["error"] == "one request may cost more than the limit of $0.025999 per minute"
+        assert at.told == [f"apollo: {result['error']}"], "there is no moment to wait for"
         assert at.requests() == 0
 
 

@@ -12,7 +12,7 @@ from sluiceway.cli.options import (
     Database,
     SandboxUrl,
     for_target,
-    reading_settings,
+    opened_store,
     sandbox_target,
     settings_from,
 )
@@ -63,11 +63,8 @@ def meters(as_json: AsJson = False, database: Database = None) -> None:
 
     `sluiceway source meter` reads them now.
     """
-    from sluiceway.store.engine import open_store
-
-    store = open_store(reading_settings(database).database_url)
-    besides = _looked_up(store)
-    store.close()
+    with opened_store(database) as store:
+        besides = _looked_up(store)
     _print(besides, [], as_json=as_json)
 
 

@@ -122,7 +122,7 @@ class Gate:
         self._pauses: tuple[Pause, ...] = ()
         self._probing: dict[str, Probe] = {}
         self._failures: dict[str, int] = {}
-        self._limits_met: dict[str, str] = {}
+        self._limits_met: dict[str, str | None] = {}
         self._tell = tell
         self._now = now
         self._answered_at: dict[str, float] = {}
@@ -199,11 +199,12 @@ class Gate:
             if pause not in now:
                 self._tell(f"{pause.scope} {pause.name}".strip() + " is resumed")
 
-    def limit_met(self, limit: str, until: str, reason: str) -> None:
-        """Say, once for each of its windows, that a limit is in the way."""
-        if self._limits_met.get(limit) != until:
+    def limit_met(self, limit: str, until: str | None, reason: str) -> None:
+        """Say, once for each of its windows, that a limit is in the way; until `None` where no later window helps."""
+        if self._limits_met.get(limit, "") != until:
             self._limits_met[limit] = until
-            self._tell(f"{limit.partition('/')[0]}: {reason} until {until[:19].replace('T', ' ')} UTC")
+            when = "" if until is None else f" until {until[:19].replace('T', ' ')} UTC"
+            self._tell(f"{limit.partition('/')[0]}: {reason}{when}")
 
     # Breakers.
 

@@ -203,8 +203,9 @@ class Turns:
         """Let a request wait for its turn again where that is short; raises `Exhausted` or `Held` where it is not."""
         quota = refusal.quota
         if refusal.is_final:
-            self._gate.limit_met(quota.id, refusal.until, refusal.reason)
-            raise Exhausted(refusal.reason, None if refusal.never else refusal.until)
+            retry_at = None if refusal.never else refusal.until
+            self._gate.limit_met(quota.id, retry_at, refusal.reason)
+            raise Exhausted(refusal.reason, retry_at)
         wait_s = _GIVEN_BACK_SOON_S if refusal.may_return else max(0.0, self._clock.seconds_until(refusal.until))
         if waited_s + wait_s > WAIT_IN_PLACE_S:
             if wait_s > WAIT_IN_PLACE_S:

@@ -110,7 +110,8 @@ def resolve(
         return
     from sluiceway.cli.screen import credits_text, dollars_text
 
-    cost = f" ({credits_text(resolved.milli_credits)} credits, {dollars_text(resolved.usd_micros)})" if billed else ""
+    dollars_said = "unknown dollars" if resolved.usd_micros is None else dollars_text(resolved.usd_micros)
+    cost = f" ({credits_text(resolved.milli_credits)} credits, {dollars_said})" if billed else ""
     typer.echo(f"{resolved.provider}'s call {resolved.id} of {resolved.day} is {resolved.became}{cost}.")
 
 
