@@ -78,6 +78,14 @@ def test_a_days_limit_ends_the_source_and_raising_it_finishes_the_file(desk: Des
     desk.judged()
 
 
+def test_a_key_whose_providers_limit_is_used_up_is_not_checked_and_says_so(desk: Desk) -> None:
+    desk.look("quota", "set", "contactout", "0", "--database", desk.url)
+    done = desk.look("source", "check", "--sandbox-url", desk.sandbox.url, "--json", "--database", desk.url)
+    assert done.code == 0, done.screen
+    reason = "the limit of 0 requests per day lets nothing through"
+    assert done.json()["sources"]["contactout"] == ["not checked", reason]
+
+
 def test_a_short_limit_makes_the_file_take_its_time(desk: Desk) -> None:
     people = desk.people(12)
     desk.look("quota", "set", "exa", "4", "--per", "second", "--database", desk.url)

@@ -110,7 +110,7 @@ async def _check_all(settings: Settings, names: list[str] | None, target: Target
 async def _check(app: App, caller: Caller, source: Source) -> tuple[str, str]:
     """Ask once, with a row in the ledger as for every request."""
     from sluiceway.pipeline.caller import Budget
-    from sluiceway.pipeline.gate import Held
+    from sluiceway.pipeline.gate import Exhausted, Held
     from sluiceway.pipeline.turns import Behalf
     from sluiceway.prospect import Person
     from sluiceway.sources import Subject
@@ -123,8 +123,8 @@ async def _check(app: App, caller: Caller, source: Source) -> tuple[str, str]:
     nobody = Subject(Person(), (), app.store.clock.now().date())
     try:
         obtained = await caller.obtain(source, nobody, request, Behalf("check"), Budget(unknowns=0), patient=False)
-    except Held as held:
-        return "not checked", str(held)
+    except (Held, Exhausted) as reason_why:
+        return "not checked", str(reason_why)
     await app.writer.put(obtained.finish)
     reading = obtained.reading
     if reading.status == "complete":
