@@ -121,7 +121,7 @@ async def test_what_we_spend_ourselves_is_never_taken_for_outside_use(desk: Open
         async with at.app.meter_reader():
             await at.run(*people(150))
         await read(at)
-        assert len(questions(at)) > 9, "it was looked at again and again, with calls in flight"
+        assert len(questions(at)) > 3, "it was looked at more than once, with calls in flight"
         assert surely_outside(at) == {}
         with at.store.read() as connection:
             besides = {beside.theirs.meter: beside for beside in side_by_side(connection, "2000", at.now())}

@@ -281,7 +281,8 @@ class _Command:
         with app.store.read() as connection:
             outcomes = outcomes_by_source(connection, batch_id)
             spends = spend_by_provider(connection, batch_id=batch_id)
-        waits = tally.waiting or tally.left or app.gate.stops
+        limited = sum(of.get("quota_exceeded", 0) for of in outcomes.values())
+        waits = tally.waiting or tally.left or app.gate.stops or limited
         code = INTERRUPTED if app.gate.draining.is_set() else WAITING if waits else DONE
         if self._as_json:
             self._print_json(taken, outcomes=outcomes, spends=spends, tally=tally, code=code)
@@ -291,13 +292,21 @@ class _Command:
         page.print(spend_table(spends, "Calls and money by provider, for this file"))
         page.print(f"{rows:,} rows written to {self._out}")
         if code:
-            self._say_how_to_go_on(app, tally)
+            self._say_how_to_go_on(app, tally, limited)
         return code
 
-    def _say_how_to_go_on(self, app: App, tally: Tally) -> None:
+    def _say_how_to_go_on(self, app: App, tally: Tally, limited: int) -> None:
         waiting = f"{tally.waiting:,} prospects wait. " if tally.waiting else ""
-        mend = "Give the same command again" + (" after mending the above" if app.gate.stops else "")
-        self._say(f"{waiting}{mend}: it goes on where this stopped and buys nothing twice.")
+        met = f"{limited:,} times a limit was used up (quota exceeded). " if limited else ""
+        when = (
+            " after mending the above"
+            if app.gate.stops
+            else " when the limit has turned or is raised"
+            if limited
+            else ""
+        )
+        mend = f"Give the same command again{when}"
+        self._say(f"{waiting}{met}{mend}: it goes on where this stopped and buys nothing twice.")
 
     def _print_json(self, taken: Taken, **parts: Any) -> None:
         import msgspec
