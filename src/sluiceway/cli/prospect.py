@@ -187,9 +187,7 @@ def _say_erased(store: Store, erased: list[Erased], clean: bool, as_json: bool) 
 def _say_what_lies_outside(backups: list[Path]) -> None:
     for path in backups:
         typer.echo(f"A backup from before a migration still holds them: {path}")
-    typer.echo(
-        "Enriched files, lists of rejects, your own backups and logs lie outside the store: see to them."
-    )
+    typer.echo("Enriched files, lists of rejects, your own backups and logs lie outside the store: see to them.")
 
 
 def _show_matches(found: list[Match]) -> None:

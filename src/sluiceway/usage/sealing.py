@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 from sqlalchemy import Connection, delete, func, select
 
+from sluiceway.outcome import ChargeKind
 from sluiceway.rollups import rebuild
 from sluiceway.store.facts import LEDGER_HORIZON, ledger_horizon, set_fact
 from sluiceway.store.schema import answers, attempts, daily_totals
@@ -37,14 +38,16 @@ def count_calls(connection: Connection, days: list[str]) -> int:
 def seal(connection: Connection, day: str) -> int:
     """Seal a UTC day and drop its attempts with what they answered, in the open transaction; returns how many."""
     rebuild(connection, [day])
-    providers = {
-        provider
-        for table in (attempts, daily_totals)
-        for provider in connection.execute(select(table.c.provider).where(table.c.day == day).distinct()).scalars()
-    }
-    rebuild_totals(connection, [(provider, day) for provider in providers])
+    rebuild_totals(connection, [(provider, day) for provider in _counted_on(connection, day)])
     connection.execute(delete(answers).where(answers.c.day == day))
     dropped = connection.execute(delete(attempts).where(attempts.c.day == day)).rowcount
     if day > (ledger_horizon(connection) or ""):
         set_fact(connection, LEDGER_HORIZON, day)
     return dropped
+
+
+def _counted_on(connection: Connection, day: str) -> set[str]:
+    """Return the providers that have a daily total, or should."""
+    billed = (attempts.c.day == day) & (attempts.c.charge == ChargeKind.BILLED)
+    totals = select(daily_totals.c.provider).where(daily_totals.c.day == day)
+    return set(connection.execute(totals.union(select(attempts.c.provider).where(billed))).scalars())
