@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 import msgspec
 
-from sluiceway.errors import BadSetting, Redactor
+from sluiceway.errors import BadSetting, Redactor, StoreUnavailable
 from sluiceway.pipeline.batch import Batch
 from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller
 from sluiceway.pipeline.controls import Controls
@@ -18,7 +17,7 @@ from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.meter_reader import MeterReader, Notes
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
-from sluiceway.pipeline.retention import keep_of, ran_today, retain
+from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
 from sluiceway.pipeline.run import Ended, Enricher, Order
 from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.pipeline.watch import Watch
@@ -219,11 +218,11 @@ def _retain_daily(store: Store, settings: Settings, suppressions: Suppressions, 
     if ran_today(store):
         return
 
-    def write(change: Callable[[Any], Any]) -> Any:
-        with store.writing.begin() as connection:
-            return change(connection)
-
-    gone = retain(store, keep_of(settings), suppressions, write, by="sluiceway")
+    try:
+        gone = retain(store, keep_of(settings), suppressions, in_transactions(store), by="sluiceway")
+    except StoreUnavailable as error:  # the work itself waits for the store, and this is tried again
+        tell(f"{error}; what was kept for long enough goes the next time")
+        return
     if gone.people or gone.calls:
         tell(f"kept for long enough, and gone now: {gone.people:,} people, {gone.calls:,} calls (their sums stay)")
 

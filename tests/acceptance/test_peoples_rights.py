@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from acceptance.desk import slow, until
 from acceptance.test_canaries import traces
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def planted(desk: Desk) -> Path:
         "work_email": [EMAIL], "personal_email": [FOUND_EMAIL], "phone": [PHONE],
     }  # fmt: skip
     contactout = {"provider": "contactout", "body": json.dumps({"profile": profile}), "billed": True, "credits": 3000}
-    desk.sandbox.post("/_answer", contactout)
+    desk.sandbox.post("/_answer", contactout | {"usd_micros": 500_000})
     return write_people(desk.folder / "one.csv", (FIRST, LAST, EMAIL, "", EMPLOYER))
 
 
@@ -158,3 +159,19 @@ def test_somebody_suppressed_is_left_out_of_the_output_and_not_asked_about_until
     desk.finished(people, "--first", "6")
     assert desk.rows()[place]["enriched_title"], "what was bought is still held"
     assert desk.requests() == asked
+
+
+def test_somebody_is_erased_beside_a_running_command_and_both_get_done(desk: Desk, planted: Path) -> None:
+    desk.finished(planted)
+    people = desk.people(60)
+    desk.sandbox.post("/_scenario", slow(150))
+    running = desk.begin(people, concurrency=4)
+    until(lambda: desk.requests() > 40)
+    erased = desk.run("prospect", "erase", "--email", EMAIL, "--yes", "--database", desk.url)
+    assert erased.code == 0, erased.screen
+    assert running.done().code == 0
+    assert desk.look("usage", "reconcile", "--database", desk.url).code == 0
+    desk.judged()
+    assert list(in_tables(desk.store)) == []
+    assert looked(desk, "retention", "run", "--json")
+    assert in_files(desk) == {}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import insert, update
 
 from builders import (
     A_CREDIT,
@@ -25,7 +24,7 @@ from builders import (
 from sluiceway.app import Target, opened
 from sluiceway.errors import BadInput, BadSetting
 from sluiceway.outcome import FREE, UNKNOWN_CHARGE, timestamp
-from sluiceway.pipeline.retention import Keep, Retained, keep_of, ran_today, retain, what_is_due
+from sluiceway.pipeline.retention import Keep, Retained, in_transactions, keep_of, ran_today, retain, what_is_due
 from sluiceway.rights.suppression import opened_list
 from sluiceway.settings import load_settings
 from sluiceway.store.engine import Store
@@ -72,16 +71,8 @@ def asked_about(store: Store, person: Any, *, taken_in: int, last_run: int | Non
     return prospect_id
 
 
-def writing(store: Store) -> Callable[[Callable[[Connection], Any]], Any]:
-    def write_one(change: Callable[[Connection], Any]) -> Any:
-        with store.writing.begin() as connection:
-            return change(connection)
-
-    return write_one
-
-
 def retained(store: Store, keep: Keep = KEEP) -> Retained:
-    return retain(store, keep, opened_list(store), writing(store), by="Anna")
+    return retain(store, keep, opened_list(store), in_transactions(store), by="Anna")
 
 
 def figures(store: Store, *ways: By) -> dict[By, Any]:

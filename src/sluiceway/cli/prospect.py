@@ -155,9 +155,9 @@ def _erase(store: Store, found: list[Match], suppressions: Suppressions, *, supp
         documents = documents_naming(connection, [each.person for each in found])
     erased = []
     for each in found:
-        with store.writing.begin() as connection:
+        with store.change() as connection:
             erased.append(erase_in(connection, [each.prospect_id], why, suppressions))
-    with store.writing.begin() as connection:
+    with store.change() as connection:
         drop_documents(connection, documents)
     return erased
 

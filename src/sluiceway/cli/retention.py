@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,24 +30,16 @@ def run(
     same once a day when it starts. This command also rewrites the store's file after people were erased, so that
     nothing of them is left in its unused parts: about 10 seconds per GB, in which other commands wait.
     """
-    from sluiceway.pipeline.retention import keep_of, retain, what_is_due
+    from sluiceway.pipeline.retention import in_transactions, keep_of, retain, what_is_due
 
     with opened_with_list(database) as (store, suppressions, settings):
         keep = keep_of(settings)
         if dry_run:
             _say(what_is_due(store, keep), as_json, "would go")
             return
-        gone = retain(store, keep, suppressions, _writing(store), by=getpass.getuser())
+        gone = retain(store, keep, suppressions, in_transactions(store), by=getpass.getuser())
         rewritten = _rewrite_if_needed(store)
         _say(gone, as_json, "gone", **({} if rewritten is None else {"file_rewritten": rewritten}))
-
-
-def _writing(store: Store) -> Callable[[Callable[[Any], Any]], Any]:
-    def write(change: Callable[[Any], Any]) -> Any:
-        with store.writing.begin() as connection:
-            return change(connection)
-
-    return write
 
 
 def _rewrite_if_needed(store: Store) -> bool | None:

@@ -54,7 +54,7 @@ def add(
     holds keyed hashes: nobody can read from it who is on it.
     """
     signs, scope = _signs(values, name, company), _scope(tenant, everywhere)
-    with opened_with_list(database) as (store, suppressions, _), store.writing.begin() as connection:
+    with opened_with_list(database) as (store, suppressions, _), store.change() as connection:
         at, by = store.clock.stamp(), getpass.getuser()
         added = suppressions.add(connection, scope, signs, at=at, by=by, reason=reason)
     _say_changed(as_json, {"added": added, "already": len(signs) - added, "tenant": scope}, f"{added} added")
@@ -85,7 +85,7 @@ def import_(
             rejects += [line for line in chunk if isinstance(line, Refused)]
             signs = {sign for line in chunk if isinstance(line, Listed) for sign in line.signs}
             found += len(signs)
-            with store.writing.begin() as connection:
+            with store.change() as connection:
                 added += suppressions.add(connection, scope, signs, at=at, by=by, reason=reason)
     said = {"added": added, "already": found - added, "tenant": scope, "rejected": rejects}
     _say_changed(as_json, said, f"{added:,} added, {found - added:,} on it already, {len(rejects):,} lines not used")
@@ -154,7 +154,7 @@ def remove(
 ) -> None:
     """Take people off the list, by the values they were put on it with."""
     signs, scope = _signs(values, name, company), _scope(tenant, everywhere)
-    with opened_with_list(database) as (store, suppressions, _), store.writing.begin() as connection:
+    with opened_with_list(database) as (store, suppressions, _), store.change() as connection:
         removed = suppressions.remove(connection, scope, signs)
     if not removed:
         raise BadInput("none of this is on that list; `sluiceway suppress check` says on which it is")

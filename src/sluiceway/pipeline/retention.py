@@ -23,6 +23,16 @@ Write = Callable[[Callable[[Connection], Any]], Any]
 """Runs a function in a transaction of its own and returns what it returned."""
 
 
+def in_transactions(store: Store) -> Write:
+    """Return what runs a function in a transaction of its own, for a process that has no writer open."""
+
+    def write(change: Callable[[Connection], Any]) -> Any:
+        with store.change() as connection:
+            return change(connection)
+
+    return write
+
+
 class Keep(msgspec.Struct, frozen=True):
     """For how many days people and single calls are kept; 0 is for ever."""
 

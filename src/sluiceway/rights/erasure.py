@@ -241,6 +241,6 @@ def remove_traces(store: Store) -> bool:
     """
     done = leave_no_trace(store)
     if done:
-        with store.writing.begin() as connection:
+        with store.change() as connection:
             set_fact(connection, _TRACES, None)
     return done

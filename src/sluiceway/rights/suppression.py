@@ -45,7 +45,7 @@ def key_of(store: Store, configured: str = "") -> bytes:
         own, made_with = fact(connection, _OWN_KEY), fact(connection, _MADE_WITH)
     key = (configured or own or "").encode()
     if not key or made_with != _mark_of(key):
-        with store.writing.begin() as connection:
+        with store.change() as connection:
             key = (configured or _own_key(connection)).encode()
             _pin(connection, _mark_of(key))
     return key

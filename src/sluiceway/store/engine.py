@@ -56,6 +56,17 @@ class Store:
         with self.reading.connect() as connection:
             yield connection
 
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction, for who has no writer; raises `StoreUnavailable` if it cannot be had."""
+        try:
+            with self.writing.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            if not is_unreachable(error):
+                raise
+            raise StoreUnavailable(f"the store cannot be written: {_reason(error)}") from error
+
     def close(self) -> None:
         """Give every connection back; the writer's last, so that SQLite folds its log into the file."""
         self.reading.dispose()
