@@ -75,6 +75,14 @@ def test_somebody_is_put_on_the_list_checked_counted_and_taken_off(run: Run) -> 
     assert (nothing.code, "none of this is on that list" in nothing.err) == (2, True)
 
 
+def test_a_whole_list_is_emptied_and_no_other(run: Run, store: Store) -> None:
+    run("suppress", "add", "ines@quell.example", "tomas@quell.example")
+    run("suppress", "add", "quell.example", "--everywhere")
+    assert run("suppress", "remove", "ines@quell.example", "--all").code == 2
+    assert run("suppress", "remove", "--all").out == "tenant default: 2 removed\n"
+    assert [each["tenant_id"] for each in rows(store, suppressions)] == ["*"]
+
+
 def test_a_domain_on_everybodys_list_covers_whoever_is_there(run: Run) -> None:
     assert run("suppress", "add", "quell.example", "--everywhere").out == "everywhere: 1 added\n"
     found = run("suppress", "check", "tomas@mail.quell.example", "--json").json

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -27,7 +29,15 @@ from builders import (
 from sluiceway.outcome import UNKNOWN_CHARGE, ChargeKind, Status, as_json
 from sluiceway.pipeline.timeline import latest_runs, timeline
 from sluiceway.prospect import Field, Found, Person
-from sluiceway.rights.erasure import BY_REQUEST, Why, documents_naming, drop_documents, erase, traces_since
+from sluiceway.rights.erasure import (
+    BY_REQUEST,
+    Why,
+    documents_naming,
+    drop_documents,
+    erase,
+    remove_traces,
+    traces_since,
+)
 from sluiceway.rights.lookup import find
 from sluiceway.rights.report import report
 from sluiceway.rights.suppression import Suppressions, Unwanted, opened_list, people_version
@@ -320,3 +330,24 @@ def test_an_erased_prospects_run_is_shown_no_more(store: Store) -> None:
     with store.read() as connection:
         assert latest_runs(connection, 5) == []
         assert timeline(connection, shown.run_id) is None
+
+
+def test_after_rewriting_nothing_of_the_erased_is_left_in_any_part_of_the_file(store: Store, store_url: str) -> None:
+    ids = [enriched(store, somebody(number)) for number in range(120)]
+    chance = Random(7)
+    for _ in range(3):  # rows that grow at random are moved between pages, and leave copies behind
+        with store.writing.begin() as connection:
+            for prospect_id in chance.sample(ids, len(ids)):
+                padding = as_json({"title:apollo": ["x" * chance.randint(0, 900), LATER, "a", 1]})
+                connection.execute(update(prospects).where(prospects.c.id == prospect_id).values(fields=padding))
+    erased(store, *ids)
+    assert remove_traces(store)
+    with store.read() as connection:
+        assert traces_since(connection) is None
+    held = b"".join(
+        path.read_bytes()
+        for path in Path(store_url.removeprefix("sqlite:///")).parent.glob("ledger.db*")
+        if path.is_file()
+    )
+    assert b"quell" not in held
+    assert not [prospect_id for prospect_id in ids if prospect_id.encode() in held]

@@ -149,13 +149,20 @@ def remove(
     company: Company = "",
     tenant: Tenant = "default",
     everywhere: Everywhere = False,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Empty the whole list of the tenant, or of --everywhere.")
+    ] = False,
     as_json: AsJson = False,
     database: Database = None,
 ) -> None:
     """Take people off the list, by the values they were put on it with."""
-    signs, scope = _signs(values, name, company), _scope(tenant, everywhere)
+    from sluiceway.rights.suppression import empty
+
+    if everybody and (values or name or company):
+        raise BadInput("--all takes everybody off; give no values with it")
+    signs, scope = set() if everybody else _signs(values, name, company), _scope(tenant, everywhere)
     with opened_with_list(database) as (store, suppressions, _), store.change() as connection:
-        removed = suppressions.remove(connection, scope, signs)
+        removed = empty(connection, scope) if everybody else suppressions.remove(connection, scope, signs)
     if not removed:
         raise BadInput("none of this is on that list; `sluiceway suppress check` says on which it is")
     _say_changed(as_json, {"removed": removed, "tenant": scope}, f"{removed} removed")

@@ -213,6 +213,14 @@ class Suppressions:
         return removed
 
 
+def empty(connection: Connection, tenant_id: str) -> int:
+    """Take everybody off a tenant's list (`EVERYWHERE`: off everybody's); returns how many entries there were."""
+    removed = connection.execute(delete(suppressions).where(suppressions.c.tenant_id == tenant_id)).rowcount
+    if removed:
+        raise_version(connection, PEOPLE)
+    return removed
+
+
 def opened_list(store: Store, configured_key: str = "") -> Suppressions:
     """Return a store's list, at hand; raises `BadSetting` where it was made with another key."""
     suppressions = Suppressions(key_of(store, configured_key))
