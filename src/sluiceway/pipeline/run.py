@@ -437,7 +437,7 @@ class Enricher:
         finish = without_what_was_found(word.finish, last) if word.finish else None
         if last.match is Match.WEAK:
             return self._close(self._closing(history, plan, last, word), finish)
-        self._watch.suppress(history.prospect)
+        await self._watch.suppress(history.prospect)
         return self._close(self._suppressed(history, plan, finish.id if finish else None), finish)
 
     def _post_finishes(self, words: Iterable[Word]) -> None:

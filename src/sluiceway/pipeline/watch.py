@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 
 import msgspec
 
@@ -42,17 +43,14 @@ class Watch:
         with self._store.read() as connection:
             return bool(self.suppressions.surely_among(connection, {prospect.id: (prospect.tenant_id, signs)}))
 
-    def suppress(self, prospect: Prospect) -> None:
+    async def suppress(self, prospect: Prospect) -> None:
         """Put a prospect on the list as they were asked about, so that no other source and no later file asks."""
         self._recognised.add(prospect.id)
         signs, at = own_signs_of(prospect.person), self._store.clock.stamp()
-        self._writer.post(
-            Task(
-                lambda connection: self.suppressions.add(
-                    connection, prospect.tenant_id, signs, at=at, by="sluiceway", reason=_WHY
-                )
-            )
+        adding = partial(
+            self.suppressions.add, tenant_id=prospect.tenant_id, signs=signs, at=at, by="sluiceway", reason=_WHY
         )
+        await self._writer.put_first(Task(adding))  # before this prospect's next call may begin
 
 
 def without_what_was_found(finish: Finish, said: Reading) -> Finish:
