@@ -13,10 +13,10 @@ import sluiceway
 
 SRC = Path(sluiceway.__file__).parent
 
-WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash"}
+WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash", "sign"}
 FILES = {"people_file", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
-PIPELINE = LEDGER | {"sources", "usage", "pipeline"}
+PIPELINE = LEDGER | {"rights", "sources", "usage", "pipeline"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": WORDS | {"store"},
     "sources": WORDS | {"sources"},
     "rollups": LEDGER,
-    "usage": LEDGER | {"usage"},
+    "rights": LEDGER | {"rights"},
+    "usage": LEDGER | {"rights", "usage"},
     "pipeline": PIPELINE,
     "app": PIPELINE | {"app"},
     "file_enrichment": PIPELINE | FILES | {"app"},

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from sluiceway.errors import BadSetting, Redactor
+from sluiceway.errors import BadSetting, Redactor, StoreUnavailable
 from sluiceway.pipeline.batch import Batch
 from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller
 from sluiceway.pipeline.controls import Controls
@@ -17,9 +17,12 @@ from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.meter_reader import MeterReader, Notes
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
+from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
 from sluiceway.pipeline.run import Ended, Enricher, Order
 from sluiceway.pipeline.turns import Behalf, Terms
+from sluiceway.pipeline.watch import Watch
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
+from sluiceway.rights.suppression import Suppressions, opened_list
 from sluiceway.settings import Settings
 from sluiceway.sources import Source, all_sources, choose
 from sluiceway.sources._http import Door
@@ -61,6 +64,7 @@ class App(msgspec.Struct, frozen=True):
     notes: Notes
     tell: Callable[[str], None]
     recovered: int
+    watch: Watch
     admission: RedisAdmission | None = None
 
     def embedded(
@@ -129,16 +133,23 @@ class App(msgspec.Struct, frozen=True):
             worker_id=self.worker.id,
             redact=self.redact,
             tell=on_source,
+            watch=self.watch,
         )
 
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, names: list[str] | None, target: Target, tell: Callable[[str], None]
+    settings: Settings,
+    *,
+    names: list[str] | None,
+    target: Target,
+    tell: Callable[[str], None],
+    tidy: bool = False,
 ) -> AsyncIterator[App]:
     """Open everything, recover what a dead worker left behind, and close in the right order at the end.
 
-    `tell` is given one sentence whenever something happens that a person should know.
+    `tidy` first takes away what was kept for as long as the settings say. `tell` is given one sentence whenever
+    something happens that a person should know.
     """
     allow_many_connections()
     sources, unusable = build_sources(settings, names, target)
@@ -148,10 +159,13 @@ async def opened(
     store = open_store(settings.database_url)
     gate = Gate(tell, store.clock.now)
     try:
+        suppressions = opened_list(store, settings.suppression_key.get_secret_value())
+        if tidy:
+            _retain_daily(store, settings, suppressions, tell)
         with working(store) as worker:
             writer: Writer[Op] = Writer(
                 store.writing,
-                partial(apply, limits=limits),
+                partial(apply, limits=limits, suppressions=suppressions),
                 interval=settings.commit_interval_ms / 1000,
                 tell=tell,
                 committed=limits.committed,
@@ -186,6 +200,7 @@ async def opened(
                         notes=Notes(redact),
                         tell=tell,
                         recovered=recovered,
+                        watch=Watch(store, writer, suppressions),
                         admission=admission,
                     )
             finally:
@@ -196,6 +211,20 @@ async def opened(
                         await publisher.close()
     finally:
         store.close()
+
+
+def _retain_daily(store: Store, settings: Settings, suppressions: Suppressions, tell: Callable[[str], None]) -> None:
+    """Take away what was kept for long enough, once on a UTC day."""
+    if ran_today(store):
+        return
+
+    try:
+        gone = retain(store, keep_of(settings), suppressions, in_transactions(store), by="sluiceway")
+    except StoreUnavailable as error:  # the work itself waits for the store, and this is tried again
+        tell(f"{error}; what was kept for long enough goes the next time")
+        return
+    if gone.people or gone.calls:
+        tell(f"kept for long enough, and gone now: {gone.people:,} people, {gone.calls:,} calls (their sums stay)")
 
 
 async def publishing(

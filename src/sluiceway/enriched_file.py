@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from uuid import uuid4
 import msgspec
 
 from sluiceway.errors import BadInput
-from sluiceway.outcome import SourceStatus, timestamp
+from sluiceway.outcome import SUPPRESSED, SourceStatus, Status, timestamp
 from sluiceway.people_file import PeopleFile, Reject, Row
 from sluiceway.prospect import Field, Held
 
@@ -55,6 +55,10 @@ Results = Callable[[Sequence[int]], Mapping[int, Enriched]]
 """Looks up what is known about some rows, by their number; a row that is left out is shown as not enriched."""
 
 
+Withheld = Callable[[Sequence[Row]], Collection[int]]
+"""Tells the numbers of those rows whose people must not be shown with anything that was found about them."""
+
+
 class Written(msgspec.Struct, frozen=True):
     """How many rows an enriched file has, and how many of them were rejects."""
 
@@ -62,22 +66,31 @@ class Written(msgspec.Struct, frozen=True):
     rejected: int
 
 
-def write_enriched(people: PeopleFile, out: Path, results: Results, *, sources: Sequence[str]) -> Written:
+def write_enriched(
+    people: PeopleFile,
+    out: Path,
+    results: Results,
+    *,
+    sources: Sequence[str],
+    withheld: Withheld = lambda rows: (),
+) -> Written:
     """Write every row of the input, in order, with what was found about its person added after it.
 
     `results` is asked for some hundred rows at a time. `sources` names the sources that get status columns. A reject
     has its row too, with `enrichment_status` "rejected" and the reason. Cells beyond the last header, which only a
     reject can have, are left out here; the list of rejects has them. `out` may be `STDOUT`.
+    A row that is `withheld` is shown as skipped, with nothing that was found.
     Raises `BadInput` when `out` cannot be written.
     """
     check_writable(out, people)
     columns = tuple(_columns(sources))
     names = _added_names(people.headers, [column.name for column in columns])
+    not_asked = _suppressed(sources)
     rows = rejected = 0
     with _table(out, people) as table:
         table.add((*people.headers, *names))
         for chunk in _chunks(people.read()):
-            known = _known(chunk, results)
+            known = _known(chunk, results, withheld, not_asked)
             for row in chunk:
                 table.add((*_fitted(row.cells, len(people.headers)), *_added(columns, known[row.number])))
             rows += len(chunk)
@@ -90,13 +103,21 @@ def _chunks(rows: Iterator[Row | Reject]) -> Iterator[list[Row | Reject]]:
         yield chunk
 
 
-def _known(chunk: Sequence[Row | Reject], results: Results) -> dict[int, Enriched]:
+def _known(
+    chunk: Sequence[Row | Reject], results: Results, withheld: Withheld, not_asked: Enriched
+) -> dict[int, Enriched]:
     """Return what each row of a chunk is shown with, by its number."""
-    usable = [row.number for row in chunk if isinstance(row, Row)]
-    found = results(usable) if usable else {}
-    return {
-        row.number: _rejected(row) if isinstance(row, Reject) else found.get(row.number, Enriched()) for row in chunk
-    }
+    usable = [row for row in chunk if isinstance(row, Row)]
+    hidden = withheld(usable) if usable else ()
+    shown = [row.number for row in usable if row.number not in hidden]
+    found = results(shown) if shown else {}
+    rejects = {row.number: _rejected(row) for row in chunk if isinstance(row, Reject)}
+    return {row.number: Enriched() for row in usable} | dict(found) | dict.fromkeys(hidden, not_asked) | rejects
+
+
+def _suppressed(sources: Iterable[str]) -> Enriched:
+    skipped = SourceStatus(Status.SKIPPED.value, error=SUPPRESSED)
+    return Enriched(statuses=dict.fromkeys(sources, skipped), status=Status.SKIPPED.value, error=SUPPRESSED)
 
 
 def _rejected(row: Reject) -> Enriched:

@@ -26,6 +26,8 @@ from sluiceway.pipeline.batch import CHUNK, Asked, Batch, InputRow
 from sluiceway.pipeline.embedded import Embedded, Tally
 from sluiceway.pipeline.run import Ended
 from sluiceway.prospect import best
+from sluiceway.rights.suppression import signs_of_row
+from sluiceway.sign import signs_of
 from sluiceway.store.schema import batch_rows, prospects
 from sluiceway.usage.ledger import Task
 
@@ -41,11 +43,15 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What a file turned out to hold. `prospects` counts distinct people among its usable rows."""
+    """What a file turned out to hold. `prospects` counts distinct people among its usable rows.
+
+    Rows about people who are on the suppression list are not taken in.
+    """
 
     rows: int
     rejected: int
     prospects: int
+    suppressed: int = 0
 
 
 class SourceEstimate(msgspec.Struct):
@@ -76,17 +82,17 @@ class FileEnrichment:
     async def take_in(self, on_rows: Callable[[int], None]) -> Taken:
         """Bring the file's rows into the store, and its rejects into their own file; the second time, only look."""
         batch = self.batch = await self._do(batches.open_batch, self._asked(), self._now())
-        rows = 0
+        rows = suppressed = 0
         with self.rejects:
             for chunk in self._chunks():
-                usable = [self._input_row(row) for row in chunk if isinstance(row, Row)]
+                usable = [row for row in chunk if isinstance(row, Row)]
                 for row in chunk:
                     if isinstance(row, Reject):
                         self.rejects.add(row)
-                if batch.rows is None and usable:
-                    await self._do(batches.take_in, batch.id, usable, self._now())
-                    crash_point("ingest.chunk")
+                withheld = self._withheld(usable)
+                await self._take_in(batch, [row for row in usable if row.number not in withheld])
                 rows += len(chunk)
+                suppressed += len(withheld)
                 on_rows(rows)
                 await asyncio.sleep(0)
                 if self._app.gate.draining.is_set():
@@ -94,7 +100,27 @@ class FileEnrichment:
         if batch.rows is None and not self._app.gate.draining.is_set():
             await self._do(batches.all_taken_in, batch.id, rows=rows, rejected=self.rejects.count)
         with self._app.store.read() as connection:
-            return Taken(rows, self.rejects.count, batches.count_prospects(connection, batch.id))
+            return Taken(rows, self.rejects.count, batches.count_prospects(connection, batch.id), suppressed)
+
+    async def _take_in(self, batch: Batch, rows: Sequence[Row]) -> None:
+        """Take in those rows that are not in the store: all of them the first time, then what was left out before."""
+        if batch.rows is not None:
+            with self._app.store.read() as connection:
+                held = batches.rows_taken_in(connection, batch.id, [row.number for row in rows])
+            rows = [row for row in rows if row.number not in held]
+        if rows:
+            await self._do(batches.take_in, batch.id, [self._input_row(row) for row in rows], self._now())
+            crash_point("ingest.chunk")
+
+    def _withheld(self, rows: Sequence[Row]) -> set[int]:
+        """Return the numbers of rows about people who are on the suppression list."""
+        suppressions = self._app.watch.suppressions
+        with self._app.store.read() as connection:
+            suppressions.look(connection)
+            if suppressions.is_empty:
+                return set()
+            shown = {row.number: (self._tenant_of(row), signs_of(row.person)) for row in rows}
+            return suppressions.among(connection, shown)
 
     async def estimate(self, on_prospects: Callable[[int], None]) -> dict[str, SourceEstimate]:
         """Say, source by source, what `run` would ask and what that can cost at most. Nothing is sent."""
@@ -131,7 +157,8 @@ class FileEnrichment:
         Only then is a batch with nothing left to ask finished: a refresh that was killed while it wrote is the same
         refresh when it is asked for again, and buys nothing twice.
         """
-        written = write_enriched(self._people, self._out, self._results, sources=list(self._app.sources))
+        sources = list(self._app.sources)
+        written = write_enriched(self._people, self._out, self._results, sources=sources, withheld=self._not_shown)
         if not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE] and not self._app.gate.stops:
             await self._do(batches.finish_batch, self._opened().id, self._now())
         return written
@@ -161,7 +188,23 @@ class FileEnrichment:
             yield chunk
 
     def _input_row(self, row: Row) -> InputRow:
-        return InputRow(row.number, row.tenant or self._options.tenant, row.person, row.external_id)
+        return InputRow(row.number, self._tenant_of(row), row.person, row.external_id)
+
+    def _tenant_of(self, row: Row) -> str:
+        return row.tenant or self._options.tenant
+
+    def _not_shown(self, rows: Sequence[Row]) -> set[int]:
+        """Return the numbers of rows whose people are on the list, by what the file or a source says of them."""
+        withheld = self._withheld(rows)
+        suppressions = self._app.watch.suppressions
+        if suppressions.is_empty:
+            return withheld
+        r, p = batch_rows.c, prospects.c
+        query = select(r.number, p.tenant_id, p.person, p.fields).join(prospects, p.id == r.prospect_id)
+        query = query.where(r.batch_id == self._opened().id, r.number.in_([row.number for row in rows]))
+        with self._app.store.read() as connection:
+            shown = {row.number: (row.tenant_id, signs_of_row(row)) for row in connection.execute(query)}
+            return withheld | suppressions.among(connection, shown)
 
     def _results(self, numbers: Sequence[int]) -> dict[int, Enriched]:
         """Look up what is held about the people in some rows."""

@@ -16,6 +16,9 @@ from sluiceway.prospect import Want
 
 ENV_FILE = ".env"
 
+LEAST_ATTEMPTS_DAYS = 93
+"""Days for which calls are kept at least: counters live for 90 in Redis, and a billing cycle has up to 31."""
+
 
 class OnUnknown(StrEnum):
     """What to do about a request that may have been billed and whose answer was lost."""
@@ -73,6 +76,16 @@ class Settings(BaseSettings):
     meter_every_s: float = Field(
         300.0, ge=0, description="Seconds between two looks at the providers' own meters; 0 never looks."
     )
+    suppression_key: SecretStr = Field(
+        SecretStr(""), description="Secret that the suppression list is hashed with; one of the store's own by default."
+    )
+    purpose: str = Field("", description="What people's data are held for, as a person's report says.")
+    keep_people_days: int = Field(
+        0, ge=0, description="Days after which people whom nobody asked about again are erased; 0 keeps them."
+    )
+    keep_attempts_days: int = Field(
+        400, ge=0, description="Days for which single calls are kept; 0 keeps them. Their sums are kept anyway."
+    )
     commit_interval_ms: float = Field(3.0, ge=0, le=1000, description="How long a commit waits for company.")
 
     @field_validator("redis_url")
@@ -83,6 +96,13 @@ class Settings(BaseSettings):
             if parts.scheme not in ("redis", "rediss", "unix") or not _has_a_port_or_none(said):
                 raise ValueError("is not a URL such as redis://localhost:6379")
         return url
+
+    @field_validator("keep_attempts_days")
+    @classmethod
+    def _none_or_enough(cls, days: int) -> int:
+        if 0 < days < LEAST_ATTEMPTS_DAYS:
+            raise ValueError(f"must be 0 or at least {LEAST_ATTEMPTS_DAYS}: counters and limits need their calls")
+        return days
 
     @property
     def chose_store(self) -> bool:

@@ -297,8 +297,9 @@ def _nothing_bought_twice(ledger: Ledger, times: int) -> None:
 def _rows_hold_together(ledger: Ledger) -> None:
     """Check what rows of different tables say about each other."""
     nothing: dict[str, str] = {
-        "billed about somebody, and what it said is not kept": "SELECT id FROM attempts WHERE charge = 'billed' AND"
-        " prospect_id IS NOT NULL AND id NOT IN (SELECT attempt_id FROM answers)",
+        "billed about somebody who was not erased, and what it said is not kept": "SELECT id FROM attempts WHERE"
+        " charge = 'billed' AND prospect_id IN (SELECT id FROM prospects)"
+        " AND id NOT IN (SELECT attempt_id FROM answers)",
         "bought from a paid source, and no attempt paid for it": "SELECT r.id FROM source_results r LEFT JOIN attempts"
         f" a ON a.id = r.attempt_id WHERE r.status IN ('complete', 'no_data') AND r.source IN {PAID}"
         " AND coalesce(a.charge, '') NOT IN ('billed', 'free')",

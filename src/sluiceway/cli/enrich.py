@@ -200,7 +200,11 @@ class _Command:
         from sluiceway.pipeline.recover import holding
 
         async with opened(
-            self._settings, names=self._names, target=self._target, tell=lambda sentence: self._say(sentence)
+            self._settings,
+            names=self._names,
+            target=self._target,
+            tell=lambda sentence: self._say(sentence),
+            tidy=True,
         ) as app:
             job = FileEnrichment(app, self._people, self._out, self._options)
             taken = f"{self._people.path} is being enriched by another process"
@@ -247,7 +251,10 @@ class _Command:
         from sluiceway.cli.screen import credits_text, dollars_text, table
 
         rejected = f", {taken.rejected:,} rejected (see {job.rejects.path})" if taken.rejected else ""
-        self._screen.print(f"{self._people.path}: {taken.rows:,} rows{rejected}, {taken.prospects:,} prospects")
+        left_out = f", {taken.suppressed:,} not asked about (suppressed)" if taken.suppressed else ""
+        self._screen.print(
+            f"{self._people.path}: {taken.rows:,} rows{rejected}{left_out}, {taken.prospects:,} prospects"
+        )
         if self._as_json:
             return
         made = table(
@@ -312,7 +319,8 @@ class _Command:
         import msgspec
 
         tally = parts.pop("tally", None)
-        answer = {"rows": taken.rows, "rejected": taken.rejected, "prospects": taken.prospects, **parts}
+        answer = {"rows": taken.rows, "rejected": taken.rejected, "prospects": taken.prospects}
+        answer |= {"suppressed": taken.suppressed, **parts}
         if tally is not None:
             answer |= {"done": tally.done, "waiting": tally.waiting, "stopped": tally.left}
         typer.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())

@@ -13,6 +13,7 @@ from sluiceway.errors import BadInput
 
 if TYPE_CHECKING:
     from sluiceway.app import Target
+    from sluiceway.rights.suppression import Suppressions
     from sluiceway.settings import Settings
     from sluiceway.store.engine import Store
 
@@ -66,6 +67,27 @@ def opened_store(database: str | None) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def opened_with_list(database: str | None) -> Iterator[tuple[Store, Suppressions, Settings]]:
+    """Open a store with its suppression list, and close it again."""
+    from sluiceway.rights.suppression import opened_list
+    from sluiceway.store.engine import open_store
+
+    settings = reading_settings(database)
+    store = open_store(settings.database_url)
+    try:
+        yield store, opened_list(store, settings.suppression_key.get_secret_value()), settings
+    finally:
+        store.close()
+
+
+def print_json(said: Any) -> None:
+    """Print something as JSON, laid out for a person too."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
 
 
 def known_provider(name: str) -> str:

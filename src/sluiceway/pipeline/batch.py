@@ -143,6 +143,12 @@ def _add_external_ids(connection: Connection, keyed: Sequence[tuple[InputRow, An
             connection.execute(update(prospects).where(free).values(external_id=row.external_id))
 
 
+def rows_taken_in(connection: Connection, batch_id: str, numbers: Sequence[int]) -> set[int]:
+    """Return which of some rows are in the store already."""
+    r = batch_rows.c
+    return set(connection.execute(select(r.number).where(r.batch_id == batch_id, r.number.in_(numbers))).scalars())
+
+
 def all_taken_in(connection: Connection, batch_id: str, *, rows: int, rejected: int) -> None:
     """Note that every row of the batch is in the store."""
     connection.execute(update(batches).where(batches.c.id == batch_id).values(rows=rows, rejected=rejected))

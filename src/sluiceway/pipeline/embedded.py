@@ -45,7 +45,7 @@ class Tally(msgspec.Struct):
     @property
     def done(self) -> int:
         """Prospects with nothing left to ask."""
-        return self.ended[Ended.CLOSED] + self.ended[Ended.HELD]
+        return self.ended[Ended.CLOSED] + self.ended[Ended.HELD] + self.ended[Ended.ERASED]
 
     @property
     def waiting(self) -> int:
@@ -145,7 +145,7 @@ class Embedded:
         ids = next(pages, [])
         with self._store.read() as connection:
             tenants = tenants_of(connection, ids)
-        return [(prospect_id, tenants[prospect_id]) for prospect_id in ids]
+        return [(prospect_id, tenants[prospect_id]) for prospect_id in ids if prospect_id in tenants]
 
     async def _wake_due(self) -> None:
         """Take up again those whose time has come, before others of their tenant."""
@@ -195,7 +195,13 @@ class Embedded:
 
     def _load(self, ids: list[str]) -> list[History]:
         with self._store.read() as connection:
-            return history.load(connection, ids, since=self.fresh_since(), batch_id=self._batch.id)
+            return history.load(
+                connection,
+                ids,
+                since=self.fresh_since(),
+                batch_id=self._batch.id,
+                suppressions=self.enricher.suppressions,
+            )
 
     def fresh_since(self) -> str:
         """Return when the freshness window opens: a number of days ago, or, for a refresh, when it began."""
@@ -252,4 +258,7 @@ class Embedded:
                 if ended is Ended.WAITING or (ended is Ended.CLOSED and standing.batch_id == self._batch.id):
                     return ended
             await self.enricher.settled()
-            (known,) = await asyncio.to_thread(self._load, [known.prospect.id])
+            found = await asyncio.to_thread(self._load, [known.prospect.id])
+            if not found:
+                return Ended.ERASED
+            (known,) = found

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Row, func, select
 
 from sluiceway.outcome import BOUGHT, Status
 from sluiceway.prospect import Person, Prospect
+from sluiceway.rights.suppression import Suppressions
+from sluiceway.sign import all_signs
 from sluiceway.sources._contract import Reading, Request
 from sluiceway.store.schema import answers, attempts, prospects, runs, source_results
 
@@ -52,7 +54,8 @@ class History(msgspec.Struct):
     """Everything that decides what is asked about one prospect.
 
     `bought` is by source, newest first; `answered` by request key; `unknowns` counts, by source, the first request
-    whose charge is unknown within the freshness window and every one sent after it.
+    whose charge is unknown within the freshness window and every one sent after it. One who is `suppressed` is not
+    asked about; `checked` is the version of the list that says so or not.
     """
 
     prospect: Prospect
@@ -64,20 +67,34 @@ class History(msgspec.Struct):
     last_run_id: str | None = None
     standing: Standing | None = None
     closed_in_batch: bool = False
+    suppressed: bool = False
+    checked: int | None = None
 
     def answer_to(self, request: Request, provider: str) -> Answered | None:
         """Return the answer to a request that is in the ledger already."""
         return self.answered.get(request.key(provider)) if self.answered else None
 
 
-def load(connection: Connection, ids: Sequence[str], *, since: str, batch_id: str | None) -> list[History]:
-    """Read the histories of some prospects, in the order asked; `since` opens the freshness window."""
+def load(
+    connection: Connection,
+    ids: Sequence[str],
+    *,
+    since: str,
+    batch_id: str | None,
+    suppressions: Suppressions | None = None,
+) -> list[History]:
+    """Read the histories of some prospects, in the order asked; `since` opens the freshness window.
+
+    Those who were erased are left out.
+    """
     found = {row.id: _history(row) for row in connection.execute(select(prospects).where(prospects.c.id.in_(ids)))}
     _add_bought(connection, found, since)
     _add_answered(connection, found, since)
     _add_unknowns(connection, found, since)
     _add_standing(connection, found)
     _add_closed(connection, found, batch_id)
+    if suppressions is not None:
+        _add_suppressed(connection, found, suppressions)
     return [found[key] for key in ids if key in found]
 
 
@@ -145,6 +162,17 @@ def _add_closed(connection: Connection, found: dict[str, History], batch_id: str
     query = select(runs.c.prospect_id).where(runs.c.batch_id == batch_id, runs.c.prospect_id.in_(found))
     for (prospect_id,) in connection.execute(query.where(runs.c.closed_at.is_not(None))):
         found[prospect_id].closed_in_batch = True
+
+
+def _add_suppressed(connection: Connection, found: dict[str, History], suppressions: Suppressions) -> None:
+    version = suppressions.look(connection)
+    shown = {}
+    for key, history in found.items():
+        history.checked = version
+        if not suppressions.is_empty:
+            shown[key] = (history.prospect.tenant_id, all_signs(history.prospect.person, history.fields))
+    for key in suppressions.among(connection, shown):
+        found[key].suppressed = True
 
 
 def fresh_purchase(history: History, source: str, subject_key: str) -> Bought | None:

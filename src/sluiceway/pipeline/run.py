@@ -16,12 +16,13 @@ from sluiceway.crash import crash_point
 from sluiceway.discreet import discreet
 from sluiceway.errors import Redactor, describe
 from sluiceway.identifier import new_id
-from sluiceway.outcome import OPEN, Status, enrichment_status, read_statuses
+from sluiceway.outcome import OPEN, SUPPRESSED, Status, enrichment_status, read_statuses
 from sluiceway.pipeline.caller import Budget, Caller
 from sluiceway.pipeline.gate import Exhausted, Gate, Held
 from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
 from sluiceway.pipeline.library import Library
-from sluiceway.pipeline.turns import Behalf
+from sluiceway.pipeline.turns import Behalf, NotWanted
+from sluiceway.pipeline.watch import Watch, without_what_was_found
 from sluiceway.prospect import Match, Want, held_key, hold
 from sluiceway.sources._contract import Asked, Asking, Price, Reading, Request, Skip, Source, Subject
 from sluiceway.store.engine import Clock
@@ -48,13 +49,14 @@ class Ended(StrEnum):
     """How `enrich` or `resume` left a prospect.
 
     `HELD`: everything was held already. `WAITING`: a source waits, and the run stays open. `ELSEWHERE`: another
-    worker has the prospect's open run.
+    worker has the prospect's open run. `ERASED`: there is no such prospect any more.
     """
 
     CLOSED = "closed"
     HELD = "held"
     WAITING = "waiting"
     ELSEWHERE = "elsewhere"
+    ERASED = "erased"
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -126,6 +128,7 @@ class Enricher:
         worker_id: str,
         redact: Redactor,
         tell: Callable[[str, str], None],
+        watch: Watch | None = None,
     ) -> None:
         self._sources = sources
         self._unusable = unusable
@@ -138,6 +141,8 @@ class Enricher:
         self._worker_id = worker_id
         self._redact = redact
         self._tell = tell
+        self._watch = watch
+        self.suppressions = watch.suppressions if watch else None
         self.alarms: dict[str, str] = {}
 
     async def enrich(self, history: History) -> Ended:
@@ -196,6 +201,8 @@ class Enricher:
 
     def _plan_all(self, history: History) -> list[Plan]:
         """Plan every source; the last ones can be planned only when nothing needs to be asked before them."""
+        if history.suppressed:
+            return [_not_asked(source) for source in self._sources.values()]
         plans = [self._plan(source, history) for source in self._sources.values() if not source.after_others]
         last = [source for source in self._sources.values() if source.after_others]
         if any(plan.request for plan in plans):
@@ -208,6 +215,8 @@ class Enricher:
         source = self._sources.get(name)
         if source is None:
             return None
+        if history.suppressed:
+            return _not_asked(source)
         return Plan(source, Status.PENDING) if source.after_others else self._plan(source, history)
 
     def _plan(self, source: Source, history: History, findings: Mapping[str, Any] | None = None) -> Plan:
@@ -260,7 +269,7 @@ class Enricher:
         status = self._standing_after(history, map(_as_closed, plans))
         run = self._run_row(history, now, closed_at=now, status=status)
         rows = tuple(self._result_row(run, plan) for plan in plans)
-        if not await self._writer.put(OpenRun(run, history.last_run_id, rows)):
+        if not await self._writer.put(OpenRun(run, history.last_run_id, rows, checked=history.checked)):
             return Ended.ELSEWHERE
         for plan in plans:
             self._tell(plan.source.name, plan.status)
@@ -272,7 +281,7 @@ class Enricher:
         rows = tuple(self._result_row(run, plan) for plan in plans)
         begins = await self._begin_together(history, plans)
         crash_point("run.admitted")
-        opened = await self._writer.put_first(OpenRun(run, history.last_run_id, rows, begins))
+        opened = await self._writer.put_first(OpenRun(run, history.last_run_id, rows, begins, history.checked))
         if not opened:
             self._caller.turns.withdraw(begins)
             return None
@@ -370,6 +379,8 @@ class Enricher:
             return None
         except Exhausted as exhausted:
             return self._close(self._exhausted(history, plan, exhausted), None)
+        except NotWanted:
+            return self._close(self._suppressed(history, plan), None)
         except Exception as error:
             failed = Close(plan.result_id, history.prospect.id, plan.source.name, Status.FAILED, self._now())
             return self._close(msgspec.structs.replace(failed, error=self._described(history, error)), None)
@@ -390,6 +401,18 @@ class Enricher:
             subject_key=plan.subject_key,
         )
 
+    def _suppressed(self, history: History, plan: Plan, attempt_id: str | None = None) -> Close:
+        return Close(
+            source_result_id=plan.result_id,
+            prospect_id=history.prospect.id,
+            source=plan.source.name,
+            status=Status.SKIPPED,
+            at=self._now(),
+            error=SUPPRESSED,
+            attempt_id=attempt_id,
+            subject_key=plan.subject_key,
+        )
+
     async def _converse(self, history: History, plan: Plan) -> Closed:
         """Answer a source's requests one by one until it has its last word."""
         assert plan.asking is not None  # noqa: S101 - a plan with a request has the generator it came from
@@ -403,9 +426,19 @@ class Enricher:
             *before, last = words
             if isinstance(step, Reading | Skip):
                 self._post_finishes(before)
-                return self._close(self._closing(history, plan, step, last), last.finish)
+                return await self._close_watched(history, plan, step, last)
             self._post_finishes(words)
             asked = step
+
+    async def _close_watched(self, history: History, plan: Plan, last: Reading | Skip, word: Word) -> Closed:
+        """Close with a source's last word, unless it shows somebody who must not be asked about: that is not kept."""
+        if isinstance(last, Skip) or not self._watch or not await self._watch.recognises(history.prospect, last):
+            return self._close(self._closing(history, plan, last, word), word.finish)
+        finish = without_what_was_found(word.finish, last) if word.finish else None
+        if last.match is Match.WEAK:
+            return self._close(self._closing(history, plan, last, word), finish)
+        await self._watch.suppress(history.prospect)
+        return self._close(self._suppressed(history, plan, finish.id if finish else None), finish)
 
     def _post_finishes(self, words: Iterable[Word]) -> None:
         for word in words:
@@ -440,7 +473,8 @@ class Enricher:
 
     def _behalf(self, history: History, plan: Plan) -> Behalf:
         prospect = history.prospect
-        return Behalf(self._order.trigger, prospect.tenant_id, self._order.batch_id, prospect.id, plan.result_id)
+        order = self._order
+        return Behalf(order.trigger, prospect.tenant_id, order.batch_id, prospect.id, plan.result_id, history.checked)
 
     # Closing.
 
@@ -496,6 +530,8 @@ class Enricher:
     def _standing_after(self, history: History, done: Iterable[Closed]) -> str:
         """Derive the prospect's one-word status from what is stored and what this run closed."""
         statuses = {source: status.status for source, status in read_statuses(history.statuses).items()}
+        if history.suppressed:
+            return enrichment_status(statuses.values())
         statuses |= {closed.source: closed.status for closed in done if closed.status != Status.CACHED}
         return enrichment_status(statuses.values())
 
@@ -513,6 +549,10 @@ def _advance(asking: Asking, said: Reading | tuple[Reading, ...] | None) -> Step
     except StopIteration as stop:
         last: Reading | Skip = stop.value
         return last
+
+
+def _not_asked(source: Source) -> Plan:
+    return Plan(source, Status.SKIPPED, error=SUPPRESSED)
 
 
 def _as_closed(plan: Plan) -> Closed:

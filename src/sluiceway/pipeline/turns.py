@@ -16,6 +16,7 @@ import msgspec
 from sluiceway.identifier import new_id
 from sluiceway.outcome import NOT_SENT, Status
 from sluiceway.pipeline.gate import Exhausted, Gate, Held
+from sluiceway.rights.suppression import Unwanted
 from sluiceway.sources._contract import METER, Request, Source
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
@@ -37,18 +38,26 @@ _ASK_AGAIN_S = 5.0
 
 
 class Behalf(msgspec.Struct, frozen=True):
-    """For whom requests are sent; a shared document is nobody's, and records only the batch that needed it first."""
+    """For whom requests are sent; a shared document is nobody's, and records only the batch that needed it first.
+
+    `checked` is the version of the suppression list that the prospect was last held against.
+    """
 
     trigger: str
     tenant_id: str | None = None
     batch_id: str | None = None
     prospect_id: str | None = None
     source_result_id: str | None = None
+    checked: int | None = None
 
     @property
     def lane(self) -> str:
         """In whose lane its requests wait for their turn."""
         return self.tenant_id or ""
+
+
+class NotWanted(Exception):  # noqa: N818 - how asking ends, not an error
+    """The prospect was suppressed or erased since it was looked at, so the request was not sent."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -124,7 +133,8 @@ class Turns:
     async def begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt:
         """Wait for a request's turn and make its attempt durable.
 
-        Raises `Held` when it may not be sent now, and `Exhausted` when a day's or a cycle's limit is used up.
+        Raises `Held` when it may not be sent now, `Exhausted` when a day's or a cycle's limit is used up, and
+        `NotWanted` when the prospect must not be asked about any more.
         """
         refused_at: float | None = None
         while True:
@@ -155,7 +165,7 @@ class Turns:
         else:
             self._gate.enter(source.provider, attempt.id, behalf.tenant_id, behalf.batch_id)
         try:
-            begun = await self._admit_and_begin(attempt)
+            begun = await self._admit_and_begin(attempt, behalf.checked)
         except BaseException:
             self._gate.give_up_probe(source.provider, attempt.id)
             raise
@@ -164,18 +174,21 @@ class Turns:
             self.note_refusal(begun)
         return begun
 
-    async def _admit_and_begin(self, attempt: Attempt) -> Attempt | Refusal:
+    async def _admit_and_begin(self, attempt: Attempt, checked: int | None) -> Attempt | Refusal:
         if self._admission is not None:
             (admitted,) = await self._admission.admit([attempt])
             if isinstance(admitted, Refusal):
                 return admitted
             attempt = admitted
         try:
-            refused = await self._writer.put_first(Begin(attempt))
+            begun = await self._writer.put_first(Begin(attempt, checked))
         except asyncio.CancelledError:
             self._writer.post(self._never_left(attempt))  # its row may be written already, or any moment
             raise
-        return refused if isinstance(refused, Refusal) else attempt
+        if isinstance(begun, Unwanted):
+            self.withdraw([attempt])
+            raise NotWanted
+        return begun if isinstance(begun, Refusal) else attempt
 
     def _never_left(self, attempt: Attempt) -> Finish:
         at = self._clock.stamp()

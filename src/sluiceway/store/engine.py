@@ -5,8 +5,10 @@ Opening migrates under a lock, after a backup copy, and refuses a store that a n
 
 from __future__ import annotations
 
+import glob
 import shutil
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from sluiceway.errors import BadSetting, NewerStore, StoreUnavailable
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest migration; a test holds it against the migrations folder."""
 
 _BUSY_MS = 30_000
@@ -53,6 +55,17 @@ class Store:
         """Yield a connection that sees one consistent state and can change nothing."""
         with self.reading.connect() as connection:
             yield connection
+
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction, for who has no writer; raises `StoreUnavailable` if it cannot be had."""
+        try:
+            with self.writing.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            if not is_unreachable(error):
+                raise
+            raise StoreUnavailable(f"the store cannot be written: {_reason(error)}") from error
 
     def close(self) -> None:
         """Give every connection back; the writer's last, so that SQLite folds its log into the file."""
@@ -194,6 +207,7 @@ def _prepare_writer(connection: Any, record: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
+        "secure_delete = ON",  # what is deleted is overwritten, whatever this SQLite was built to do
         "temp_store = MEMORY",  # every update of many rows lays out its values in a table of its own
     ):
         connection.execute(f"PRAGMA {pragma}")
@@ -229,6 +243,43 @@ def do_not_wait_for_locks(connection: Connection) -> None:
         driver = connection.connection.driver_connection
         if driver is not None:
             driver.execute("PRAGMA busy_timeout = 0")
+
+
+def leave_no_trace(store: Store, patience_s: float = 30.0) -> bool:
+    """Rewrite an SQLite file so that nothing is left of what was deleted; returns whether its log was emptied too.
+
+    Overwriting is not enough: when SQLite moves rows to another page, copies stay in the unused part of the old one.
+    The log can only be emptied while nobody reads. Other writers wait meanwhile: about 10 s per GB. On PostgreSQL this
+    is left to its own VACUUM.
+    """
+    path = sqlite_path(store.url)
+    if path is None:
+        return True
+    give_up = time.monotonic() + patience_s
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
+    try:
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("VACUUM")
+        while not _log_emptied(connection):
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.1)
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(f"the store cannot be rewritten now: {error}") from error
+    finally:
+        connection.close()
+    return True
+
+
+def _log_emptied(connection: sqlite3.Connection) -> bool:
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+def backups_of(store: Store) -> list[Path]:
+    """Return the copies that migrations left beside an SQLite file."""
+    path = sqlite_path(store.url)
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.*.bak")) if path else []
 
 
 def merge_json(dialect: str, column: str, patch: str) -> str:

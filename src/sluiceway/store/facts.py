@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, insert, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, delete, insert, select, update
 
 from sluiceway.errors import BadSetting
 from sluiceway.identifier import new_id
@@ -13,6 +13,7 @@ from sluiceway.store.schema import facts
 
 _ANSWERS = "answers"
 _ID = "id"
+LEDGER_HORIZON = "ledger_horizon"
 _VALUE = select(facts.c.value).where(facts.c.name == bindparam("named"))
 _NAME_ONCE = Insert(facts, ("name", "value"))
 _KINDS = {False: "the real providers", True: "a sandbox"}
@@ -51,6 +52,24 @@ def set_version(connection: Connection, name: str, number: int) -> None:
     """Count a change by a higher number than the last one."""
     raise_version(connection, name)
     connection.execute(update(facts).where(facts.c.name == f"version:{name}").values(value=str(number)))
+
+
+def fact(connection: Connection, name: str) -> str | None:
+    """Return something that is known of the store, if it is."""
+    value: str | None = connection.execute(_VALUE, {"named": name}).scalar()
+    return value
+
+
+def set_fact(connection: Connection, name: str, value: str | None) -> None:
+    """Note something of the store, or (`None`) that it is true no more."""
+    connection.execute(delete(facts).where(facts.c.name == name))
+    if value is not None:
+        connection.execute(insert(facts).values(name=name, value=value))
+
+
+def ledger_horizon(connection: Connection) -> str | None:
+    """Return the last UTC day whose attempts were dropped by age; `None` while none were."""
+    return fact(connection, LEDGER_HORIZON)
 
 
 class Identity(NamedTuple):

@@ -84,6 +84,7 @@ batch_rows = Table(
     Column("prospect_id", Text, nullable=False),
     PrimaryKeyConstraint("batch_id", "number"),
     Index("batch_rows_prospect", "batch_id", "prospect_id"),
+    Index("batch_rows_of_prospect", "prospect_id"),
     sqlite_with_rowid=False,
     comment="Which prospect each input row of a batch is; several rows may be one prospect.",
 )
@@ -402,7 +403,24 @@ suppressions = Table(
     Column("kind", Text, nullable=False),
     Column("hash", Text, nullable=False),
     _text("created_at"),
+    _text("reason", optional=True),
+    _text("added_by", optional=True),
     PrimaryKeyConstraint("tenant_id", "kind", "hash"),
-    CheckConstraint("kind IN ('email', 'linkedin', 'domain')", name="suppressions_kind"),
+    CheckConstraint("kind IN ('email', 'linkedin', 'domain', 'name')", name="suppressions_kind"),
     comment="People who must not be asked about, as keyed hashes.",
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id"),
+    _text("cause"),
+    _text("erased_by"),
+    _text("erased_at"),
+    Column("prospects", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("suppressed", Boolean, nullable=False),
+    CheckConstraint("cause IN ('request', 'retention')", name="erasures_cause"),
+    comment="That people were erased: when, why, by whom, and how many calls stay as money; never who they were.",
 )

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, func, literal_column, select
 
 from sluiceway.errors import BadInput
 from sluiceway.outcome import ChargeKind, Status, timestamp
+from sluiceway.store.facts import ledger_horizon
 from sluiceway.store.schema import attempts, batches, external_usage, limit_windows, provider_meters, source_results
 from sluiceway.usage.admission import Refusal
 from sluiceway.usage.counter import PLATFORM
@@ -111,6 +112,8 @@ class _Limit(msgspec.Struct, frozen=True):
 def explain(connection: Connection, provider: str, at: datetime) -> Explanation:
     """Say how a provider stood at a moment (aware, not in the future). Raises `BadInput` for one nobody knows."""
     stamp = timestamp(at)
+    if (horizon := ledger_horizon(connection)) and stamp[:10] <= horizon:
+        raise BadInput(f"single calls are kept from the day after {horizon} on; of days before that only sums are left")
     quotas = [quota for quota in all_quotas(connection) if quota.provider == provider]
     _check_known(connection, provider, quotas)
     limit = _limiting(connection, provider, quotas, stamp)

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from sluiceway.outcome import Charge, ChargeKind, as_json, status_payload
+from sluiceway.outcome import SUPPRESSED, Charge, ChargeKind, as_json, status_payload
+from sluiceway.rights.erasure import ERASED
+from sluiceway.rights.suppression import Suppressions, Unwanted, people_version
 from sluiceway.rollups import HoursFold, Moved
 from sluiceway.store.bulk import Insert, Lookup, Update, Upsert
 from sluiceway.store.engine import merge_json
@@ -101,19 +103,25 @@ class OpenRun(msgspec.Struct, frozen=True, gc=False):
 
     It is only opened if `former` is still the prospect's last run: if anybody ran it since the caller looked, what
     the caller planned is out of date, and none of this operation's attempts begins. Where limits refuse some of its
-    attempts, the result is those refusals by attempt id.
+    attempts, the result is those refusals by attempt id. Nor is it opened if its prospect was suppressed or erased
+    since the version of the list it was `checked` against.
     """
 
     run: RunRow
     former: str | None
     results: tuple[ResultRow, ...]
     begins: tuple[Attempt, ...] = ()
+    checked: int | None = None
 
 
 class Begin(msgspec.Struct, frozen=True, gc=False):
-    """Make an attempt durable before its request leaves; the result is `True`, or the `Refusal` of a limit."""
+    """Make an attempt durable before its request leaves; the result is `True`, or the `Refusal` of a limit.
+
+    It is `Unwanted` if the prospect was suppressed or erased since the version of the list it was `checked` against.
+    """
 
     attempt: Attempt
+    checked: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -293,11 +301,22 @@ _STILL_CURRENT = Update(
 )
 
 
-def apply(connection: Connection, ops: Sequence[Op], limits: Limits | None = None) -> list[Any]:
+_OF_THE_ERASED = Lookup(
+    attempts, ("day", "id"), select="w.id", where=f"w.day = v.day AND w.id = v.id AND w.request_key = '{ERASED}'"
+)
+
+
+def apply(
+    connection: Connection,
+    ops: Sequence[Op],
+    limits: Limits | None = None,
+    suppressions: Suppressions | None = None,
+) -> list[Any]:
     """Write operations in one transaction and say, one by one, whether each changed anything (or what a task returned).
 
     Kinds are written in the order a call passes them, so a begin and a finish may share a commit. Attempts begin, and
-    are settled, under `limits`; `None` reads those that are set.
+    are settled, under `limits`; `None` reads those that are set. `suppressions` keeps calls from people who were
+    suppressed or erased while this process was at work, and what is said of them from the store.
     """
     done = [op.run(connection) if isinstance(op, Task) else True for op in ops]
     sorted_ops = _Sorted(ops)
@@ -306,8 +325,9 @@ def apply(connection: Connection, ops: Sequence[Op], limits: Limits | None = Non
         limits.refresh(connection)
     else:
         limits.leave_out()
-    opened = _open(connection, sorted_ops.opens)
-    refused = _begin(connection, sorted_ops, opened, limits)
+    unwanted = _watch(connection, sorted_ops, suppressions) if suppressions else set()
+    opened = _open(connection, [op for op in sorted_ops.opens if op.run.prospect_id not in unwanted])
+    refused = _begin(connection, sorted_ops, opened, limits, unwanted)
     taken = _ids(_TAKE_OVER.run(connection, [[op.run_id, op.worker_id, op.former] for op in sorted_ops.take_overs]))
     hours, totals = HoursFold(), TotalsFold()
     finished = _finish(connection, sorted_ops.finishes, hours, totals, limits)
@@ -320,7 +340,7 @@ def apply(connection: Connection, ops: Sequence[Op], limits: Limits | None = Non
     return [_result(op, result, moved, opened, refused) for op, result in zip(ops, done, strict=True)]
 
 
-def _result(op: Op, result: Any, moved: set[str], opened: set[str], refused: dict[str, Refusal]) -> Any:
+def _result(op: Op, result: Any, moved: set[str], opened: set[str], refused: dict[str, Refusal | Unwanted]) -> Any:
     match op:
         case OpenRun():
             of_these = {begin.id: refused[begin.id] for begin in op.begins if begin.id in refused}
@@ -366,6 +386,11 @@ class _Sorted:
         """Whether limits have anything to do with this commit."""
         return bool(self.begins or self.finishes or any(op.begins for op in self.opens))
 
+    @property
+    def is_about_people(self) -> bool:
+        """Whether somebody is asked about, or an answer came, so that it matters who must not be."""
+        return bool(self.begins or self.finishes or self.opens)
+
 
 def _ids(returned: Iterable[Sequence[Any]]) -> set[str]:
     return {row[0] for row in returned}
@@ -373,6 +398,28 @@ def _ids(returned: Iterable[Sequence[Any]]) -> set[str]:
 
 def _row(struct: msgspec.Struct) -> tuple[Any, ...]:
     return msgspec.structs.astuple(struct)
+
+
+def _watch(connection: Connection, ops: _Sorted, suppressions: Suppressions) -> set[str]:
+    """Return who must not be asked about any more, and take out of this commit what it says of erased people."""
+    if not ops.is_about_people:
+        return set()
+    now = people_version(connection)
+    if ops.finishes and suppressions.moved(now):
+        ops.finishes = _without_the_erased(connection, ops.finishes)
+    asked = [(op.run.prospect_id, op.checked) for op in ops.opens]
+    return suppressions.unwanted(connection, [*asked, *((b.attempt.prospect_id, b.checked) for b in ops.begins)], now)
+
+
+def _without_the_erased(connection: Connection, finishes: Sequence[Finish]) -> list[Finish]:
+    """Let calls about people who are erased end with what they cost, and with nothing that was said."""
+    erased = _ids(_OF_THE_ERASED.run(connection, [(op.day, op.id) for op in finishes]))
+    return [
+        msgspec.structs.replace(op, answer=None, close=None, request_id=None, note=None, error=op.error and ERASED)
+        if op.id in erased
+        else op
+        for op in finishes
+    ]
 
 
 def _open(connection: Connection, opens: Sequence[OpenRun]) -> set[str]:
@@ -383,17 +430,22 @@ def _open(connection: Connection, opens: Sequence[OpenRun]) -> set[str]:
     return opened
 
 
-def _begin(connection: Connection, ops: _Sorted, opened: set[str], limits: Limits) -> dict[str, Refusal]:
-    """Begin the attempts that no limit refuses, and return why the others are."""
+def _begin(
+    connection: Connection, ops: _Sorted, opened: set[str], limits: Limits, unwanted: set[str]
+) -> dict[str, Refusal | Unwanted]:
+    """Begin the attempts that no limit refuses and nobody has asked not to make; return why the others are not."""
     with_run = [attempt for op in ops.opens if op.run.id in opened for attempt in op.begins]
-    begins = [*with_run, *(op.attempt for op in ops.begins)]
+    begins = [*with_run, *(op.attempt for op in ops.begins if op.attempt.prospect_id not in unwanted)]
+    unasked: dict[str, Refusal | Unwanted] = {
+        op.attempt.id: Unwanted() for op in ops.begins if op.attempt.prospect_id in unwanted
+    }
     if not begins:
-        return {}
+        return unasked
     decision = limits.decide(connection, begins)
     refused = _without_those_begun(connection, begins, decision.refused)
     begun = _ids(_BEGIN.run(connection, [_row(attempt) for attempt in begins if attempt.id not in refused]))
     limits.reserve(connection, decision, begun)
-    return refused
+    return {**unasked, **refused}
 
 
 def _without_those_begun(
@@ -504,12 +556,13 @@ def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
 def _merge(connection: Connection, closes: Sequence[Close], closed: set[str]) -> None:
     """Merge statuses of results this commit closed, and fields of every answer: what was paid for is kept.
 
-    A `cached` result leaves the stored status alone; it stays the purchase's.
+    A `cached` result leaves the stored status alone; it stays the purchase's. Nor does being suppressed change
+    anything about how the last time ended.
     """
     statuses: dict[str, dict[str, Any]] = {}
     fields: dict[str, dict[str, Any]] = {}
     for close in closes:
-        if close.source_result_id in closed and close.status != "cached":
+        if close.source_result_id in closed and close.status != "cached" and close.error != SUPPRESSED:
             statuses.setdefault(close.prospect_id, {})[close.source] = _status_patch(close)
         if close.fields:
             fields.setdefault(close.prospect_id, {}).update(close.fields)

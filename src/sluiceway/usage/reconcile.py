@@ -16,7 +16,8 @@ from sqlalchemy import Connection, case, func, select, update
 from sluiceway.outcome import ChargeKind
 from sluiceway.rollups import KEY, SUMS, folded, rebuild
 from sluiceway.store.bulk import Upsert
-from sluiceway.store.schema import attempts, daily_totals, external_usage, facts, usage_hours
+from sluiceway.store.facts import ledger_horizon
+from sluiceway.store.schema import attempts, daily_totals, external_usage, usage_hours
 from sluiceway.usage.counter import PLATFORM, DailyTotal, usage_key
 from sluiceway.usage.on_redis import first_live_day
 from sluiceway.usage.outside import MeteredDay, metered_days
@@ -103,15 +104,15 @@ def reconcile(
     sheet.compare_rollups()
     if counters is not None:
         sheet.compare_counters(counters, now)
-    for metered in metered_days(connection, since):
+    for metered in metered_days(connection, _first_unsealed(since, sheet.horizon)):
         sheet.compare_meter(metered)
     lines = sorted(sheet.lines.values(), key=lambda line: (line.day, line.provider))
     return Reconciliation(since, sheet.horizon, counters is not None, lines)
 
 
-def ledger_horizon(connection: Connection) -> str | None:
-    """Return the last UTC day whose attempts were dropped by age; `None` while none were."""
-    return connection.execute(select(facts.c.value).where(facts.c.name == "ledger_horizon")).scalar()
+def _first_unsealed(since: str, horizon: str | None) -> str:
+    """Return the first day from `since` on that meters can be compared on: its calls and those before it are there."""
+    return max(since, (date.fromisoformat(horizon) + timedelta(days=2)).isoformat()) if horizon else since
 
 
 class _Sheet:

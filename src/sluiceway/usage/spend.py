@@ -10,7 +10,8 @@ import msgspec
 from sqlalchemy import Connection, case, func, literal_column, select
 
 from sluiceway.outcome import ChargeKind
-from sluiceway.store.schema import attempts, batches, external_usage, runs, source_results
+from sluiceway.store.facts import ledger_horizon
+from sluiceway.store.schema import attempts, batches, external_usage, runs, source_results, usage_hours
 
 
 class Spend(msgspec.Struct):
@@ -66,15 +67,20 @@ def spend_by(
 ) -> dict[str, Spend]:
     """Return the spend of the whole ledger, of the UTC days from `since_day` to `until_day`, or of one batch, in rows.
 
-    Every call is in exactly one row, so the rows sum to the whole. An hour is written `2026-11-24T15Z`.
+    Every call is in exactly one row, so the rows sum to the whole. An hour is written `2026-11-24T15Z`. Of sealed days
+    only sums are left: their calls are in nobody's row where sums do not tell, and in no batch.
     """
-    a, keys = attempts.c, _keys(by)
+    a, keys, horizon = attempts.c, _keys(by), ledger_horizon(connection)
     query = select(*keys, *_sums()).where(*_within(a.day, since_day, until_day)).group_by(*keys)
+    if horizon is not None:
+        query = query.where(a.day > horizon)
     if batch_id is not None:
         query = query.where(a.batch_id == batch_id)
     spends: dict[str, Spend] = {}
     for row in connection.execute(query):
         spends[_row_of(by, row[: len(keys)])] = Spend(*map(int, row[len(keys) :]))
+    if batch_id is None and horizon is not None:
+        _add_sealed(connection, spends, by, since_day, min(until_day or horizon, horizon))
     if batch_id is None:
         _add_external(connection, spends, by, since_day, until_day)
     return dict(sorted(spends.items(), key=lambda item: (item[0] == NOBODYS, item[0])))
@@ -113,6 +119,36 @@ def _or_nobodys(column: Any) -> Any:
 
 def _row_of(by: By, key: Sequence[Any]) -> str:
     return f"{key[0]}T{key[1]:02}Z" if by is By.HOUR else str(key[0])
+
+
+_SEALED: Final = {
+    By.PROVIDER: (usage_hours.c.provider,),
+    By.SOURCE: (usage_hours.c.source,),
+    By.TENANT: (usage_hours.c.tenant_id,),
+    By.HOUR: (usage_hours.c.day, usage_hours.c.hour),
+}
+"""What sums still tell of calls that were dropped."""
+
+
+def _add_sealed(
+    connection: Connection, spends: dict[str, Spend], by: By, since_day: str | None, until_day: str
+) -> None:
+    """Add calls of sealed days, of which the sums are left."""
+    u, keys = usage_hours.c, _SEALED.get(by, ())
+    sums = [func.coalesce(func.sum(u[name]), 0) for name in _SUMMED]
+    query = select(*keys, *sums).where(*_within(u.day, since_day, until_day)).group_by(*keys)
+    for row in connection.execute(query):
+        if not row[len(keys)]:
+            continue
+        spend = spends.setdefault(_row_of(by, row[: len(keys)]) if keys else NOBODYS, Spend())
+        for name, value in zip(_SUMMED.values(), row[len(keys) :], strict=True):
+            setattr(spend, name, getattr(spend, name) + int(value))
+
+
+_SUMMED: Final = {
+    "attempts": "attempts", "billed": "billed", "free": "free", "unknown": "unknown", "not_sent": "not_sent",
+    "milli_credits": "credits", "usd_micros": "usd_micros", "unpriced": "unpriced",
+}  # fmt: skip
 
 
 def _add_external(
