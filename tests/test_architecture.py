@@ -16,7 +16,7 @@ SRC = Path(sluiceway.__file__).parent
 WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash"}
 FILES = {"people_file", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
-PIPELINE = LEDGER | {"sources", "usage", "pipeline"}
+PIPELINE = LEDGER | {"sources", "usage", "tenancy", "pipeline"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": WORDS | {"sources"},
     "rollups": LEDGER,
     "usage": LEDGER | {"usage"},
+    "tenancy": WORDS | {"store", "tenancy"},
     "pipeline": PIPELINE,
     "app": PIPELINE | {"app"},
     "file_enrichment": PIPELINE | FILES | {"app"},

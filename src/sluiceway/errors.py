@@ -10,6 +10,7 @@
     └── Mistaken                 our caller must change something
         ├── BadInput             a file, a row or an option
         ├── BadSetting           a setting or an environment variable
+        ├── NotAllowed           something that the caller's role or tenant does not allow
         └── NewerStore           the store was written by a newer Sluiceway
 
 `describe` turns any exception into the one redacted line that is stored, logged and shown.
@@ -59,6 +60,10 @@ class BadInput(Mistaken):
 
 class BadSetting(Mistaken):
     """A setting or an environment variable cannot be used as it is."""
+
+
+class NotAllowed(Mistaken):
+    """The caller's role does not allow it, or it is another tenant's."""
 
 
 class NewerStore(Mistaken):

@@ -48,7 +48,22 @@ def _root(
 
 def main() -> None:
     """Run the command line; every expected error is one sentence on standard error, never a traceback."""
-    from sluiceway.cli import demo, enrich, meters, quota, run, sandbox, source, stops, usage  # noqa: F401 - each adds its commands to `app`
+    from sluiceway.cli import (  # noqa: F401 - each adds its commands to `app`
+        audit,
+        credential,
+        demo,
+        enrich,
+        key,
+        meters,
+        quota,
+        run,
+        sandbox,
+        source,
+        stops,
+        tenant,
+        usage,
+        user,
+    )
 
     try:
         app()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
@@ -19,6 +18,7 @@ from sluiceway.pipeline.gate import Cause, Gate, Pause, Stop
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import breakers, pauses
 from sluiceway.store.writer import Writer
+from sluiceway.tenancy.credentials import credential_digest
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Op, Task
 from sluiceway.usage.pace import set_within
@@ -72,7 +72,7 @@ class Controls:
         self._store = store
         self._writer = writer
         self._gate = gate
-        self._digests = {provider: _digest(credential) for provider, credential in credentials.items()}
+        self._digests = {provider: credential_digest(credential) for provider, credential in credentials.items()}
         self._with_credential = {provider for provider, credential in credentials.items() if credential}
         self._seen: dict[str, str] = {}
         self._ended = asyncio.Event()
@@ -159,8 +159,3 @@ def _store_breaker(connection: Connection, values: Mapping[str, Any]) -> None:
     mine = (b.provider == values["provider"], b.credential_id == values["credential_id"])
     connection.execute(delete(breakers).where(*mine))
     connection.execute(insert(breakers).values(**values))
-
-
-def _digest(credential: str) -> str:
-    """Tell credentials apart without keeping any: a mended key is a new one, and starts with a closed breaker."""
-    return blake2b(credential.encode(), digest_size=8, person=b"sluiceway").hexdigest()
