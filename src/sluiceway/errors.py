@@ -95,9 +95,17 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        longest_first = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
-        pattern = "|".join(map(_any_spelling, longest_first))
-        self._literal = re.compile(pattern, re.IGNORECASE) if longest_first else None
+        self._secrets: set[str] = set()
+        self._literal: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Take these out as well from now on."""
+        new = {secret for secret in secrets if len(secret) >= 4} - self._secrets
+        if new:
+            self._secrets |= new
+            longest_first = sorted(self._secrets, key=len, reverse=True)
+            self._literal = re.compile("|".join(map(_any_spelling, longest_first)), re.IGNORECASE)
 
     def __call__(self, text: str) -> str:
         """Return the text on one line without secrets, e-mail addresses or URL queries."""

@@ -147,6 +147,7 @@ class Desk:
             worker_id=app.worker.id,
             redact=app.redact,
             tell=lambda source, status: None,
+            own=app.own.of,
         )
 
     def caller(self) -> Caller:
