@@ -206,6 +206,13 @@ attempts = Table(
         postgresql_where=text("charge = 'unknown'"),
     ),
     Index("attempts_source_result", "source_result_id"),
+    Index(
+        "attempts_own_credential",
+        "provider",
+        "day",
+        sqlite_where=text("credential_id <> 'platform'"),
+        postgresql_where=text("credential_id <> 'platform'"),
+    ),
     sqlite_with_rowid=False,
     comment="One request to a provider with its one charge; `finished_at` is null while nobody knows how it ended.",
 )

@@ -127,6 +127,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("revoked_at IS NULL"),
         postgresql_where=sa.text("revoked_at IS NULL"),
     )
+    op.create_index(
+        "attempts_own_credential",
+        "attempts",
+        ["provider", "day"],
+        unique=False,
+        sqlite_where=sa.text("credential_id <> 'platform'"),
+        postgresql_where=sa.text("credential_id <> 'platform'"),
+    )
     _take_in_tenants(tenants)
 
 
