@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 from tenancy_builders import NOW, a_tenant, after, do, look
@@ -44,6 +44,11 @@ def opened(store: Store, key: SecretKey = KEY) -> list[OpenCredential]:
     return found
 
 
+def bytes_of_store(folder: Path) -> bytes:
+    """Everything that is in the store's files, whatever it means."""
+    return b"".join(path.read_bytes() for path in folder.glob("ledger.db*") if path.is_file())
+
+
 @pytest.fixture(autouse=True)
 def _tenants(store: Store) -> None:
     for tenant in ("acme", "quell"):
@@ -58,7 +63,7 @@ def test_what_is_sealed_comes_back_and_is_not_seen(value: str, place: str) -> No
     value, place = value.encode("utf-8", "ignore").decode(), place.encode("utf-8", "ignore").decode()
     sealed = seal(KEY, value, place)
     assert unseal(KEY, sealed, place) == value
-    assert len(value) < 4 or value not in sealed
+    assert len(value) < 8 or value not in sealed
     assert seal(KEY, value, place) != sealed
 
 
@@ -86,7 +91,7 @@ def test_a_sealed_value_opens_only_with_its_key_and_at_its_place() -> None:
 def test_a_key_comes_back_whole_and_is_nowhere_in_the_store(store: Store, tmp_path: Path) -> None:
     made = kept(store)
     assert opened(store) == [OpenCredential(made.id, "acme", "apollo", VALUE)]
-    held = b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*") if path.is_file())
+    held = bytes_of_store(tmp_path)
     assert made.digest.encode() in held
     assert VALUE.encode() not in held
 
@@ -94,10 +99,10 @@ def test_a_key_comes_back_whole_and_is_nowhere_in_the_store(store: Store, tmp_pa
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60))
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_key_round_trips_and_never_appears(store: Store, tmp_path: Path, value: str) -> None:
+    assume(value.encode() not in bytes_of_store(tmp_path))  # as the name of a table would be
     made = kept(store, value)
     assert OpenCredential(made.id, "acme", "apollo", value) in opened(store)
-    held = b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*") if path.is_file())
-    assert value.encode() not in held
+    assert value.encode() not in bytes_of_store(tmp_path)
 
 
 @pytest.mark.parametrize("value", ["", "two words", "line\nbreak", "tab\t", "clé", "x" * 1001])
