@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 import sluiceway
+from sluiceway.tenancy.scope import OWNED
 
 SRC = Path(sluiceway.__file__).parent
 
 WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash", "sign"}
 FILES = {"people_file", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
-PIPELINE = LEDGER | {"rights", "sources", "usage", "pipeline"}
+PIPELINE = LEDGER | {"rights", "sources", "usage", "tenancy", "pipeline"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -27,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rollups": LEDGER,
     "rights": LEDGER | {"rights"},
     "usage": LEDGER | {"rights", "usage"},
+    "tenancy": WORDS | {"store", "tenancy"},
     "pipeline": PIPELINE,
     "app": PIPELINE | {"app"},
     "file_enrichment": PIPELINE | FILES | {"app"},
@@ -44,6 +46,11 @@ ONE_DATABASES_OWN = re.compile(
     r"\b(PRAGMA|json_patch|json_extract|json_each|sqlite_master|sqlite_schema|wal_checkpoint|busy_timeout|julianday"
     r"|strftime|BEGIN IMMEDIATE|INSERT OR|sqlite3|jsonb|clock_timestamp|pg_advisory\w*)\b"
 )
+
+ANSWERS_CALLERS = {"api", "console", "admin"}
+"""Rooms that show rows to whoever asks: they take what tenants own from `Scope.of(table)` and from nowhere else."""
+SCHEMA = "sluiceway.store.schema"
+OWNED_IN_SQL = re.compile(rf"(?i)\b(?:FROM|JOIN|INTO|UPDATE)\s+(?:{'|'.join(sorted(OWNED))})\b")
 
 
 def room_of(path: Path) -> str:
@@ -130,3 +137,93 @@ def test_what_only_one_database_has_is_in_the_engine() -> None:
 def test_there_is_no_drawer_for_leftovers() -> None:
     drawers = {"utils", "helpers", "services", "managers", "common", "misc"}
     assert [shown(path) for path in MODULES if drawers & set(path.with_suffix("").relative_to(SRC).parts)] == []
+
+
+# What tenants own is selected through the scope alone.
+
+
+def unscoped(code: str) -> list[str]:
+    """Every place at which some code reaches what tenants own otherwise than by giving the table to `Scope.of`."""
+    tree = ast.parse(code)
+    owned, found = {}, []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                found += [f"{node.lineno}: imports {name.name}" for name in names if name.name == SCHEMA]
+            case ast.ImportFrom(module="sluiceway.store", names=names):
+                found += [f"{node.lineno}: imports {name.name}" for name in names if name.name in ("schema", "*")]
+            case ast.ImportFrom(module=module, names=names) if module == SCHEMA:
+                found += [f"{node.lineno}: imports {name.name}" for name in names if name.name in ("metadata", "*")]
+                owned |= {name.asname or name.name: name.name for name in names if name.name in OWNED}
+            case ast.Constant(value=str(text)):
+                found += [f"{node.lineno}: {said}" for said in OWNED_IN_SQL.findall(text)]
+    scoped = {id(node.args[0]) for node in ast.walk(tree) if is_scoping(node)}
+    mentions = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in owned)
+    return found + [f"{node.lineno}: {owned[node.id]}" for node in mentions if id(node) not in scoped]
+
+
+def is_scoping(node: ast.AST) -> bool:
+    """Whether a piece of code is `<scope>.of(<table>)`."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "of"
+        and len(node.args) == 1
+        and not node.keywords
+    )
+
+
+def unscoped_below(src: Path) -> dict[str, list[str]]:
+    """What is found in the rooms of a source tree that answer callers, by file."""
+    files = {path.relative_to(src): path for path in sorted(src.rglob("*.py"))}
+    rooms = {at: path for at, path in files.items() if at.parts[0].removesuffix(".py") in ANSWERS_CALLERS}
+    found = {at.as_posix(): unscoped(path.read_text(encoding="utf-8")) for at, path in rooms.items()}
+    return with_something(found)
+
+
+def test_what_tenants_own_is_selected_only_through_the_scope() -> None:
+    assert unscoped_below(SRC) == {}
+
+
+def test_a_file_that_selects_around_the_scope_is_found(tmp_path: Path) -> None:
+    forgetful = "from sqlalchemy import select\nfrom sluiceway.store.schema import prospects\nALL = select(prospects)\n"
+    for name in ("api/prospects.py", "console/panels/people/query.py", "admin.py", "usage/ledger.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(forgetful)
+    found = unscoped_below(tmp_path)
+    assert list(found) == ["admin.py", "api/prospects.py", "console/panels/people/query.py"]
+    assert all(places == ["3: prospects"] for places in found.values())
+
+
+def test_the_tables_that_tenants_own_are_known() -> None:
+    assert {"prospects", "runs", "source_results", "attempts", "batches", "users", "api_keys", "audit"} <= OWNED
+    assert not {"documents", "workers", "daily_totals", "sessions"} & OWNED
+
+
+PLANTED_WELL = """
+from sqlalchemy import select
+from sluiceway.store.schema import batch_rows, prospects as people, runs
+def held(connection, scope):
+    mine, theirs = scope.of(people), scope.of(runs)
+    return connection.execute(select(mine.c.id).join(theirs, theirs.c.prospect_id == mine.c.id).join(batch_rows))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "places"),
+    [
+        (PLANTED_WELL, 0),
+        ("from sluiceway.store.schema import prospects\nq = select(prospects)", 1),
+        ("from sluiceway.store.schema import prospects\nq = select(prospects.c.id).where(prospects.c.id == 1)", 2),
+        ("from sluiceway.store.schema import prospects as p\nq = select(scope.of(p)).join(p)", 1),
+        ("from sluiceway.store.schema import runs\nq = scope.of(select(runs))", 1),
+        ("def f():\n    from sluiceway.store.schema import attempts\n    return delete(attempts)", 1),
+        ("from sluiceway.store import schema\nq = select(schema.prospects)", 1),
+        ("import sluiceway.store.schema as s\nq = select(s.prospects)", 1),
+        ("from sluiceway.store.schema import metadata\nq = metadata.tables['prospects']", 1),
+        ("from sluiceway.store.schema import *", 1),
+        ("q = text('SELECT person from prospects WHERE id = :id')", 1),
+    ],
+)  # fmt: skip
+def test_a_select_around_the_scope_would_be_found(code: str, places: int) -> None:
+    assert len(unscoped(code)) == places

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import ChainMap
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -16,6 +17,7 @@ from sluiceway.pipeline.embedded import Embedded
 from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.meter_reader import MeterReader, Notes
+from sluiceway.pipeline.own_sources import OwnSources
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
 from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
 from sluiceway.pipeline.run import Ended, Enricher, Order
@@ -28,7 +30,9 @@ from sluiceway.sources import Source, all_sources, choose
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Store, open_store
 from sluiceway.store.facts import identify, keep_apart
+from sluiceway.store.secret import SecretKey, secret_key
 from sluiceway.store.writer import Writer
+from sluiceway.tenancy.credentials import OpenCredential
 from sluiceway.usage.admission import Limits, implied_by_pace, prepare
 from sluiceway.usage.admission_on_redis import RedisAdmission
 from sluiceway.usage.ledger import Op, Task, apply
@@ -62,6 +66,7 @@ class App(msgspec.Struct, frozen=True):
     unusable: dict[str, str]
     terms: dict[str, Terms]
     notes: Notes
+    own: OwnSources
     tell: Callable[[str], None]
     recovered: int
     watch: Watch
@@ -106,8 +111,9 @@ class App(msgspec.Struct, frozen=True):
 
     def meter_reader(self) -> MeterReader:
         """Return what reads the providers' own meters beside the work, while it is entered."""
+        usable = {name: source for name, source in self.sources.items() if name not in self.unusable}
         return MeterReader(
-            sources={name: source for name, source in self.sources.items() if name not in self.unusable},
+            sources=ChainMap(usable, self.own.by_name),  # which grows while work goes on
             notes=self.notes,
             caller=self.caller(),
             writer=self.writer,
@@ -134,6 +140,7 @@ class App(msgspec.Struct, frozen=True):
             redact=self.redact,
             tell=on_source,
             watch=self.watch,
+            own=self.own.of,
         )
 
 
@@ -179,13 +186,14 @@ async def opened(
                 await forget_dead_workers(store, writer)
                 publisher = await publishing(settings, store, writer, tell)
                 credentials = {source.provider: source.credential for source in sources.values()}
+                redact = Redactor([*settings.secrets(), *(s.credential for s in sources.values())])
+                own = own_sources(settings, sources, target, store, terms, redact, tell)
                 async with (
                     Door() as door,
-                    Controls(store, writer, gate, credentials),
+                    Controls(store, writer, gate, credentials, own),
                     admitting(settings, store, writer, limits, tell) as admission,
                 ):
                     collect_garbage_rarely()
-                    redact = Redactor([*settings.secrets(), *(s.credential for s in sources.values())])
                     yield App(
                         settings=settings,
                         store=store,
@@ -198,6 +206,7 @@ async def opened(
                         unusable=unusable,
                         terms=terms,
                         notes=Notes(redact),
+                        own=own,
                         tell=tell,
                         recovered=recovered,
                         watch=Watch(store, writer, suppressions),
@@ -289,11 +298,47 @@ def build_sources(
     for name, kind in choose(names).items():
         credential = credential_for(kind, settings, target)
         sources[name] = kind(credential, options)
-        if target.sandbox_url and not kind.sandbox and name not in settings.base_urls:
+        if not may_be_asked(kind, settings, target):
             unusable[name] = "the sandbox does not play this provider"
         elif kind.needs is not None and not credential:
             unusable[name] = f"{kind.needs.variable} is not set"
     return sources, unusable
+
+
+def own_sources(
+    settings: Settings,
+    sources: Mapping[str, Source],
+    target: Target,
+    store: Store,
+    terms: dict[str, Terms],
+    redact: Redactor,
+    tell: Callable[[str], None],
+) -> OwnSources:
+    """Return the chosen sources as they are asked with tenants' own credentials.
+
+    Raises `BadSetting` where there are any and they cannot be opened: the platform's must not pay for it.
+    """
+
+    def build(credential: OpenCredential) -> Iterator[tuple[Source, Terms]]:
+        for platforms in sources.values():
+            if platforms.provider == credential.provider and may_be_asked(type(platforms), settings, target):
+                value = _for_target(type(platforms), credential.value, settings, target, credential.id[-12:])
+                source = type(platforms)(value, platforms.options)
+                source.credential_id = credential.id
+                yield source, terms_of(source, settings, target)
+
+    def secret() -> SecretKey:
+        return secret_key(settings.secret_key.get_secret_value(), settings.database_url)
+
+    own = OwnSources(build=build, secret=secret, terms=terms, redact=redact, tell=tell)
+    with store.read() as connection:
+        own.take(own.look(connection) or ())
+    return own
+
+
+def may_be_asked(kind: type[Source], settings: Settings, target: Target) -> bool:
+    """Tell whether there is anybody to ask: a sandbox plays our own providers only."""
+    return not target.sandbox_url or bool(kind.sandbox) or kind.name in settings.base_urls
 
 
 def credential_for(kind: type[Source], settings: Settings, target: Target) -> str:
@@ -301,11 +346,15 @@ def credential_for(kind: type[Source], settings: Settings, target: Target) -> st
     if kind.needs is None:
         return ""
     own = settings.credential(kind.needs.variable)
-    if target.sandbox_url is None or kind.name in settings.base_urls:
-        return own
-    if not kind.needs.secret:
+    if target.sandbox_url and kind.name not in settings.base_urls and not kind.needs.secret:
         return _SANDBOX_AGENT
-    return own if own.startswith(_SANDBOX_CREDENTIALS) else f"{_SANDBOX_CREDENTIALS}{kind.name}"
+    return _for_target(kind, own, settings, target, kind.name)
+
+
+def _for_target(kind: type[Source], credential: str, settings: Settings, target: Target, instead: str) -> str:
+    if target.sandbox_url is None or kind.name in settings.base_urls:
+        return credential
+    return credential if credential.startswith(_SANDBOX_CREDENTIALS) else f"{_SANDBOX_CREDENTIALS}{instead}"
 
 
 def terms_of(source: Source, settings: Settings, target: Target) -> Terms:

@@ -10,6 +10,7 @@
     └── Mistaken                 our caller must change something
         ├── BadInput             a file, a row or an option
         ├── BadSetting           a setting or an environment variable
+        ├── NotAllowed           something that the caller's role or tenant does not allow
         └── NewerStore           the store was written by a newer Sluiceway
 
 `describe` turns any exception into the one redacted line that is stored, logged and shown.
@@ -61,6 +62,10 @@ class BadSetting(Mistaken):
     """A setting or an environment variable cannot be used as it is."""
 
 
+class NotAllowed(Mistaken):
+    """The caller's role does not allow it, or it is another tenant's."""
+
+
 class NewerStore(Mistaken):
     """The store was written by a newer Sluiceway than this one."""
 
@@ -90,9 +95,17 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        longest_first = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)
-        pattern = "|".join(map(_any_spelling, longest_first))
-        self._literal = re.compile(pattern, re.IGNORECASE) if longest_first else None
+        self._secrets: set[str] = set()
+        self._literal: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Take these out as well from now on."""
+        new = {secret for secret in secrets if len(secret) >= 4} - self._secrets
+        if new:
+            self._secrets |= new
+            longest_first = sorted(self._secrets, key=len, reverse=True)
+            self._literal = re.compile("|".join(map(_any_spelling, longest_first)), re.IGNORECASE)
 
     def __call__(self, text: str) -> str:
         """Return the text on one line without secrets, e-mail addresses or URL queries."""

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     usage_key_prefix: str = Field(
         "", description="Put before every key in Redis, to keep two installations or another writer apart."
     )
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="What tenants' own keys are sealed with; by default a file beside the store."
+    )
+    public_url: str = Field("http://127.0.0.1:8080", description="Where people reach Sluiceway; for links.")
     quotas_file: str = Field("", description="A TOML file of quotas that hold besides those set with `quota set`.")
     concurrency: int = Field(50, ge=1, le=2000, description="Prospects enriched at the same time.")
     wait_at_most_s: float = Field(

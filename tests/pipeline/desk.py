@@ -148,6 +148,7 @@ class Desk:
             redact=app.redact,
             tell=lambda source, status: None,
             watch=app.watch,
+            own=app.own.of,
         )
 
     def caller(self) -> Caller:

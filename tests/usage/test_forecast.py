@@ -10,11 +10,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from builders import A_CREDIT, a_finish, an_attempt, write
 from sluiceway.outcome import NOT_SENT, timestamp
 from sluiceway.store.engine import Store
-from sluiceway.usage.forecast import HISTORY_DAYS, Forecast, NotEnough, forecast, hourly_use, quota_forecasts
+from sluiceway.usage.forecast import (
+    HISTORY_DAYS,
+    Forecast,
+    NotEnough,
+    forecast,
+    hourly_use,
+    own_use,
+    quota_forecasts,
+)
 from sluiceway.usage.ledger import Begin
 from sluiceway.usage.quota import Opens, Quota, QuotaClock, Unit, set_quota
 
@@ -199,6 +208,20 @@ def test_the_use_of_an_hour_is_what_counts_against_the_quota(store: Store) -> No
     assert [use[-1] for use in hourly.values()] == [3, 3000, 78_000]
     assert of_tenant[-1] == 1
     assert all(len(use) == HISTORY_DAYS * 24 and not any(use[:-1]) for use in hourly.values())
+
+
+def test_what_a_tenants_own_key_uses_is_no_use_of_the_platforms_quota(store: Store) -> None:
+    used(store, NOW - HOUR, 2)
+    used(store, NOW - HOUR, 3, tenant_id="acme", credential_id="acmes-own")
+    used(store, NOW - HOUR, 3, NOT_SENT, tenant_id="acme", credential_id="acmes-own")
+    quota = Quota("apollo", Unit.REQUESTS, QuotaClock.DAY, 100)
+    with store.read() as connection:
+        of = [msgspec.structs.replace(quota, unit=unit) for unit in (Unit.REQUESTS, Unit.CREDITS, Unit.USD)]
+        assert [hourly_use(connection, each, NOW)[-1] for each in of] == [2, 2000, 52_000]
+        assert hourly_use(connection, msgspec.structs.replace(quota, tenant_id="acme"), NOW)[-1] == 0
+        query = str(own_use(quota, "2026-11-10").compile(connection, compile_kwargs={"literal_binds": True}))
+        plan = [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
+    assert "attempts_own_credential" in plan[0], "what there is little of is found without looking at all attempts"
 
 
 def test_every_daily_and_monthly_quota_has_its_forecast(store: Store) -> None:

@@ -49,8 +49,11 @@ def _root(
 def main() -> None:
     """Run the command line; every expected error is one sentence on standard error, never a traceback."""
     from sluiceway.cli import (  # noqa: F401 - each adds its commands to `app`
+        audit,
+        credential,
         demo,
         enrich,
+        key,
         meters,
         prospect,
         quota,
@@ -60,7 +63,9 @@ def main() -> None:
         source,
         stops,
         suppress,
+        tenant,
         usage,
+        user,
     )
 
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,9 +62,16 @@ def reading_settings(database: str | None) -> Settings:
 @contextmanager
 def opened_store(database: str | None) -> Iterator[Store]:
     """Open the store a command looks at or changes, and close it again."""
+    with store_of(reading_settings(database)) as store:
+        yield store
+
+
+@contextmanager
+def store_of(settings: Settings) -> Iterator[Store]:
+    """Open the store that settings name, and close it again."""
     from sluiceway.store.engine import open_store
 
-    store = open_store(reading_settings(database).database_url)
+    store = open_store(settings.database_url)
     try:
         yield store
     finally:
@@ -83,11 +92,23 @@ def opened_with_list(database: str | None) -> Iterator[tuple[Store, Suppressions
         store.close()
 
 
-def print_json(said: Any) -> None:
-    """Print something as JSON, laid out for a person too."""
+def person_at_terminal() -> str:
+    """Return by whom the audit says that a command did something."""
+    return f"cli:{getpass.getuser()}"
+
+
+def secret_given(what: str) -> str:
+    """Read a secret from standard input, or ask for it where somebody is there: arguments are seen by all."""
+    if sys.stdin.isatty():
+        return str(typer.prompt(what, hide_input=True, confirmation_prompt=True, err=True))
+    return sys.stdin.read().rstrip("\r\n")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, and nothing else."""
     import msgspec
 
-    typer.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def known_provider(name: str) -> str:

@@ -17,6 +17,7 @@ from sluiceway.outcome import as_json
 from sluiceway.prospect import Person, identity_key, merged
 from sluiceway.store.bulk import Insert
 from sluiceway.store.schema import batch_rows, batches, prospects
+from sluiceway.tenancy.tenants import know_tenants
 
 PAGE = 200
 CHUNK = 250
@@ -65,6 +66,7 @@ def open_batch(connection: Connection, asked: Asked, now: str) -> Batch:
     if last is not None and not (last.refresh and last.finished_at):
         connection.execute(update(batches).where(b.id == last.id).values(finished_at=None))
         return Batch(last.id, last.began_at or now, last.refresh, last.began_at is not None, last.rows)
+    know_tenants(connection, [asked.tenant_id], now)
     batch_id = new_id()
     values = {
         "id": batch_id,
@@ -103,10 +105,12 @@ _NEW_ROWS = Insert(batch_rows, ("batch_id", "number", "prospect_id"))
 def take_in(connection: Connection, batch_id: str, rows: Sequence[InputRow], now: str) -> None:
     """Turn a chunk of rows into prospects; the same person, in whatever row or file, is one prospect.
 
-    A row may add facts about a prospect that is known already; it never replaces one.
+    A row may add facts about a prospect that is known already; it never replaces one. Tenants that rows name are known
+    from then on.
     """
     keyed = [(row, (row.tenant_id, identity_key(row.person))) for row in rows]
     first = {key: row for row, key in reversed(keyed)}
+    know_tenants(connection, (tenant_id for tenant_id, _ in first), now)
     new = [(new_id(), *key, as_json(row.person), now) for key, row in sorted(first.items())]
     _NEW_PROSPECTS.run(connection, new)
     known = _known(connection, first)

@@ -123,20 +123,20 @@ class Caller:
             try:
                 reading, finish, etag = await self._send(source, subject, request, attempt, budget)
             except BaseException:
-                self._gate.give_up_probe(source.provider, attempt.id)
+                self._gate.give_up_probe(source.account, attempt.id)
                 raise
             if request.role != METER:  # how a question about a meter went says nothing about the others
                 self._judge(source, reading, finish)
             tries += 1
             if patient and finish.charge.kind is ChargeKind.NOT_SENT and self._gate.is_offline(source.provider):
                 self._writer.post(finish)  # an attempt without a network is not a try
-                await self._gate.wait_online(self._terms[source.name].base_urls[request.host])
+                await self._gate.wait_online(self._terms[source.asked_as].base_urls[request.host])
                 tries -= 1
                 continue
             wait = self._wait_before_retry(source, request, reading, tries, budget) if patient else None
             if wait is None:
                 retry_at = self._retry_at(source, reading)
-                self._gate.give_up_probe(source.provider, attempt.id)
+                self._gate.give_up_probe(source.account, attempt.id)
                 return Obtained(reading, finish, etag, retry_at)
             self._writer.post(finish)
             crash_point("retry.before")
@@ -145,15 +145,15 @@ class Caller:
     def _judge(self, source: Source, reading: Reading, finish: Finish) -> None:
         """Tell the breaker how an attempt went. A refusal that stops the provider is dealt with where that is read."""
         if finish.charge.kind is ChargeKind.NOT_SENT or reading.status is Status.RATE_LIMITED:
-            self._gate.give_up_probe(source.provider, finish.id)
+            self._gate.give_up_probe(source.account, finish.id)
         elif reading.retry is not Retry.STOP:
             fails = finish.charge.kind is ChargeKind.UNKNOWN or (finish.http_status or 0) >= _SERVER_ERROR
-            self._gate.heard(source.provider, finish.id, well=not fails)
+            self._gate.heard(source.account, finish.id, well=not fails)
 
     async def _send(
         self, source: Source, subject: Subject, request: Request, attempt: Attempt, budget: Budget
     ) -> tuple[Reading, Finish, str | None]:
-        terms = self._terms[source.name]
+        terms = self._terms[source.asked_as]
         started = time.monotonic()
         crash_point("call.sending")
         response, failure = None, None
@@ -212,7 +212,7 @@ class Caller:
         if reading.retry is Retry.STOP:
             self._stop(source, reading)
         elif reading.retry_after is not None and reading.retry_after < BUDGET_S:
-            self._terms[source.name].pace.push_back(reading.retry_after)  # whoever comes next waits as well
+            self._terms[source.asked_as].pace.push_back(reading.retry_after)  # whoever comes next waits as well
         if kind is ChargeKind.BILLED or tries >= MOST_ATTEMPTS:
             return None
         if kind is not ChargeKind.UNKNOWN and reading.retry is not Retry.BACKOFF:
@@ -231,10 +231,10 @@ class Caller:
         if reading.retry_after is None:
             ran_out = reading.status is Status.QUOTA_EXCEEDED
             cause = Cause.RAN_OUT if ran_out else Cause.CONDEMNED
-            self._gate.stop(source.provider, _mend(source, reading), cause=cause)
+            self._gate.stop(source.account, _mend(source, reading), cause=cause)
         else:
             until = self._clock.now() + timedelta(seconds=reading.retry_after)
-            self._gate.stop(source.provider, _rest(source, until), until, Cause.REST)
+            self._gate.stop(source.account, _rest(source, until), until, Cause.REST)
 
     def _fitting_wait(self, reading: Reading, tries: int, budget: Budget) -> float | None:
         asked = reading.retry_after
@@ -247,7 +247,7 @@ class Caller:
             return None
         until = self._clock.now() + timedelta(seconds=reading.retry_after)
         if reading.retry_after >= BUDGET_S:
-            self._gate.stop(source.provider, _rest(source, until), until, Cause.REST)
+            self._gate.stop(source.account, _rest(source, until), until, Cause.REST)
         return timestamp(until)
 
     async def _pause(self, seconds: float, budget: Budget) -> None:
@@ -286,7 +286,7 @@ def _answer(attempt: Attempt, reading: Reading) -> Answer | None:
 
 def _mend(source: Source, reading: Reading) -> str:
     """Say in one line what to mend so that a provider may be asked again."""
-    where = f" ({source.needs.variable})" if source.needs else ""
+    where = f" ({source.needs.variable})" if source.needs and not source.credential_id else ""
     match reading.status:
         case Status.QUOTA_EXCEEDED:
             what = "its credits are used up"
@@ -294,8 +294,13 @@ def _mend(source: Source, reading: Reading) -> str:
             what = f"it refused the credential{where}"
         case _:
             what = "every request would be refused like this one"
-    return f"{source.title} is not asked any more: {what}. It said: {reading.error}"
+    return f"{_named(source)} is not asked any more: {what}. It said: {reading.error}"
 
 
 def _rest(source: Source, until: datetime) -> str:
-    return f"{source.title} asked for a pause until {until:%H:%M:%S} UTC"
+    return f"{_named(source)} asked for a pause until {until:%H:%M:%S} UTC"
+
+
+def _named(source: Source) -> str:
+    """Name whom we asked; `sluiceway credential list` tells whose credential it is."""
+    return f"{source.title} (with credential {source.credential_id})" if source.credential_id else source.title

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
@@ -16,9 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sluiceway.outcome import parse_timestamp, timestamp
 from sluiceway.pipeline.gate import Cause, Gate, Pause, Stop
+from sluiceway.pipeline.own_sources import OwnSources
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import breakers, pauses
 from sluiceway.store.writer import Writer
+from sluiceway.tenancy.credentials import OpenCredential, credential_digest
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Op, Task
 from sluiceway.usage.pace import set_within
@@ -49,15 +50,20 @@ def all_pauses(connection: Connection) -> list[Pause]:
 
 
 def close_breaker(connection: Connection, provider: str, now: str) -> bool:
-    """Let a provider be asked again before its time; returns whether its breaker was open."""
+    """Let a provider be asked again before its time, with every credential; returns whether a breaker was open."""
     opened = (breakers.c.provider == provider, breakers.c.state == "open")
     values = {"state": "closed", "changed_at": now}
     return connection.execute(breakers.update().where(*opened).values(**values)).rowcount > 0
 
 
 def open_breakers(connection: Connection) -> dict[str, Stop]:
-    """Return why providers are not asked, by provider."""
-    return {row.provider: _stop(row) for row in connection.execute(select(breakers)) if row.state == "open"}
+    """Return why providers are not asked, by account."""
+    return {_account(row): _stop(row) for row in connection.execute(select(breakers)) if row.state == "open"}
+
+
+def _account(row: Any) -> str:
+    """Return whose breaker a row is, as the gate names it."""
+    return row.provider if row.credential_id == PLATFORM else f"{row.provider}/{row.credential_id}"
 
 
 def _stop(row: Any) -> Stop:
@@ -66,14 +72,19 @@ def _stop(row: Any) -> Stop:
 
 
 class Controls:
-    """Keeps one process's gate and the store in step. `credentials` are those in use, by provider."""
+    """Keeps one process's gate and the store in step, and its sources with tenants' own credentials.
 
-    def __init__(self, store: Store, writer: Writer[Op], gate: Gate, credentials: Mapping[str, str]) -> None:
+    `credentials` are the platform's, by provider.
+    """
+
+    def __init__(
+        self, store: Store, writer: Writer[Op], gate: Gate, credentials: Mapping[str, str], own: OwnSources
+    ) -> None:
         self._store = store
         self._writer = writer
         self._gate = gate
-        self._digests = {provider: _digest(credential) for provider, credential in credentials.items()}
-        self._with_credential = {provider for provider, credential in credentials.items() if credential}
+        self._credentials = credentials
+        self._own = own
         self._seen: dict[str, str] = {}
         self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -89,64 +100,80 @@ class Controls:
 
     async def _start(self) -> None:
         """Look once, so that nothing is sent before what was stopped is known; then go on looking."""
-        found, rows = await asyncio.to_thread(self._look)
-        self._gate.pause(found)
-        for row in rows:
-            self._seen[row.provider] = row.changed_at
-            if row.state == "open":
-                self._take_up(row)
+        self._follow(*await asyncio.to_thread(self._look), first=True)
         self._gate.on_change = self._store_change
         self._task = asyncio.create_task(self._go_on_looking(), name="sluiceway-controls")
 
-    def _take_up(self, row: Any) -> None:
+    def _take_up(self, account: str, row: Any) -> None:
         """Start with a breaker that an earlier process left open, unless it has been mended by another credential.
 
         A rest is kept; what somebody may have mended meanwhile is found out by one request.
         """
         stop = _stop(row)
-        if row.credential_digest != self._digests.get(row.provider):
-            if row.provider in self._with_credential:
-                self._store_change(row.provider, None)
+        if row.credential_digest != self._digest_of(account):
+            if self._credential_of(account):
+                self._store_change(account, None)
         elif stop.cause in (Cause.CONDEMNED, Cause.RAN_OUT):
-            self._gate.try_again(row.provider, stop)
+            self._gate.try_again(account, stop)
         else:
-            self._gate.adopt(row.provider, stop)
+            self._gate.adopt(account, stop)
 
     async def _go_on_looking(self) -> None:
         while not await set_within(self._ended, LOOK_EVERY_S):
             try:
-                found, rows = await asyncio.to_thread(self._look)
+                self._follow(*await asyncio.to_thread(self._look))
             except SQLAlchemyError as error:  # a store that cannot be read now is read again soon
                 log.debug("the pauses could not be read: %s", error)
-                continue
-            self._gate.pause(found)
-            for row in rows:
-                self._take_over(row)
 
-    def _look(self) -> tuple[list[Pause], list[Any]]:
+    def _look(self) -> tuple[list[Pause], list[OpenCredential] | None, list[Any]]:
         with self._store.read() as connection:
-            return all_pauses(connection), list(connection.execute(select(breakers)))
+            own = self._own.look_again(connection)
+            return all_pauses(connection), own, list(connection.execute(select(breakers)))
 
-    def _take_over(self, row: Any) -> None:
+    def _follow(
+        self, found: list[Pause], own: list[OpenCredential] | None, rows: list[Any], *, first: bool = False
+    ) -> None:
+        self._gate.pause(found)
+        new = self._own.take(own) if own is not None else set()
+        for row in rows:
+            account = _account(row)
+            if first or account in new:
+                self._seen[account] = row.changed_at
+                if row.state == "open":
+                    self._take_up(account, row)
+            elif self._credential_of(account) is not None:
+                self._take_over(account, row)
+
+    def _take_over(self, account: str, row: Any) -> None:
         """Take over a change that another process made after the last one we know."""
-        if row.changed_at <= self._seen.get(row.provider, "") or row.provider not in self._digests:
+        if row.changed_at <= self._seen.get(account, ""):
             return
-        self._seen[row.provider] = row.changed_at
+        self._seen[account] = row.changed_at
         if row.state == "closed":
-            self._gate.adopt(row.provider, None)
-        elif row.credential_digest == self._digests[row.provider]:
-            self._gate.adopt(row.provider, _stop(row))
+            self._gate.adopt(account, None)
+        elif row.credential_digest == self._digest_of(account):
+            self._gate.adopt(account, _stop(row))
 
-    def _store_change(self, provider: str, stop: Stop | None) -> None:
+    def _credential_of(self, account: str) -> str | None:
+        """Return the credential that is used for an account; `None` for one that is none of this process's."""
+        own = self._own.speaking_with(account)
+        return own.credential if own else self._credentials.get(account)
+
+    def _digest_of(self, account: str) -> str:
+        credential = self._credential_of(account)
+        return "" if credential is None else credential_digest(credential)
+
+    def _store_change(self, account: str, stop: Stop | None) -> None:
         now = self._store.clock.stamp()
-        self._seen[provider] = now
+        self._seen[account] = now
+        provider, _, credential_id = account.partition("/")
         values = {
             "provider": provider,
-            "credential_id": PLATFORM,
+            "credential_id": credential_id or PLATFORM,
             "state": "open" if stop else "closed",
             "cause": stop.cause.value if stop else "",
             "reason": stop.reason if stop else "",
-            "credential_digest": self._digests.get(provider, ""),
+            "credential_digest": self._digest_of(account),
             "changed_at": now,
             "probe_at": timestamp(stop.until) if stop and stop.until else None,
             "trips": stop.trips if stop else 0,
@@ -159,8 +186,3 @@ def _store_breaker(connection: Connection, values: Mapping[str, Any]) -> None:
     mine = (b.provider == values["provider"], b.credential_id == values["credential_id"])
     connection.execute(delete(breakers).where(*mine))
     connection.execute(insert(breakers).values(**values))
-
-
-def _digest(credential: str) -> str:
-    """Tell credentials apart without keeping any: a mended key is a new one, and starts with a closed breaker."""
-    return blake2b(credential.encode(), digest_size=8, person=b"sluiceway").hexdigest()

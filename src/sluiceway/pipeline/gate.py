@@ -4,6 +4,8 @@ A breaker opens when a provider condemns the credential, asks for a rest, or fai
 has come one request is sent to see whether the provider answers again; the others wait for what becomes of it.
 
 Work that meets a closed gate is put aside as `waiting`; it does not fail.
+
+A breaker is an **account's**: the provider's name, for a tenant's own credential followed by `/` and the credential.
 """
 
 from __future__ import annotations
@@ -106,15 +108,15 @@ _PATIENCE_WITH_PROBE_S = 5.0
 class Gate:
     """Whether requests may be sent, to whom, and why not. Lives as long as the process.
 
-    `tell` is given one sentence whenever something a person should know changes; `on_change` the provider whose
-    breaker opened (and why) or closed (`None`).
+    `tell` is given one sentence whenever something a person should know changes; `on_change` the account whose breaker
+    opened (and why) or closed (`None`).
     """
 
     def __init__(
         self,
         tell: Callable[[str], None],
         now: Callable[[], datetime],
-        on_change: Callable[[str, Stop | None], None] = lambda provider, stop: None,
+        on_change: Callable[[str, Stop | None], None] = lambda account, stop: None,
     ) -> None:
         self.draining = asyncio.Event()
         self.stops: dict[str, Stop] = {}
@@ -134,55 +136,55 @@ class Gate:
 
     # May a request be sent?
 
-    def check(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
+    def check(self, account: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
         """Return if a request may be sent now; raises `Held` with the reason if not."""
-        self.check_persons(provider, tenant_id, batch_id)
-        stop = self.stops.get(provider)
+        self.check_persons(account, tenant_id, batch_id)
+        stop = self.stops.get(account)
         if stop is None:
             return
-        if provider in self._probing:
+        if account in self._probing:
             raise Held(stop.reason, self._stamp_after(1.0))
         if stop.until is None or stop.until > self._now():
             raise Held(stop.reason, timestamp(stop.until) if stop.until else None)
 
-    def check_for_meter(self, provider: str) -> None:
+    def check_for_meter(self, account: str) -> None:
         """Return if a provider may be asked for its own meter now; raises `Held` with the reason if not.
 
         That costs nothing, so it may also be asked when it has stopped us because credits ran out.
         """
-        self.check_persons(provider, None, None)
-        stop = self.stops.get(provider)
+        self.check_persons(account, None, None)
+        stop = self.stops.get(account)
         if stop is not None and stop.cause is not Cause.RAN_OUT:
             raise Held(stop.reason)
 
-    def check_persons(self, provider: str, tenant_id: str | None, batch_id: str | None) -> None:
+    def check_persons(self, account: str, tenant_id: str | None, batch_id: str | None) -> None:
         """Return unless a person has stopped this, or everything."""
         if self.draining.is_set():
             raise Held("stopped before it was asked")
         for pause in self._pauses:
-            if pause.covers(provider, tenant_id, batch_id):
+            if pause.covers(account.partition("/")[0], tenant_id, batch_id):
                 raise Held(pause.shown())
 
-    def is_open(self, provider: str, tenant_id: str | None = None, batch_id: str | None = None) -> bool:
+    def is_open(self, account: str, tenant_id: str | None = None, batch_id: str | None = None) -> bool:
         """Tell whether requests may be sent now, to a provider whose breaker is closed."""
-        if provider in self.stops:
+        if account in self.stops:
             return False
         try:
-            self.check(provider, tenant_id, batch_id)
+            self.check(account, tenant_id, batch_id)
         except Held:
             return False
         return True
 
-    async def wait_for_verdict(self, provider: str) -> None:
+    async def wait_for_verdict(self, account: str) -> None:
         """While one request finds out whether a provider answers again, wait a little for what becomes of it."""
-        if probe := self._probing.get(provider):
+        if probe := self._probing.get(account):
             await set_within(probe.verdict, _PATIENCE_WITH_PROBE_S)
 
-    def enter(self, provider: str, attempt_id: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
+    def enter(self, account: str, attempt_id: str, tenant_id: str | None = None, batch_id: str | None = None) -> None:
         """Send a request now: like `check`, and with a breaker whose time has come, be the one that finds out."""
-        self.check(provider, tenant_id, batch_id)
-        if provider in self.stops:
-            self._probing[provider] = Probe(attempt_id, asyncio.Event())
+        self.check(account, tenant_id, batch_id)
+        if account in self.stops:
+            self._probing[account] = Probe(attempt_id, asyncio.Event())
 
     def paused(self, batch_id: str | None) -> Pause | None:
         """Return the pause that stops a whole batch, if there is one."""
@@ -208,75 +210,76 @@ class Gate:
 
     # Breakers.
 
-    def stop(self, provider: str, reason: str, until: datetime | None = None, cause: Cause = Cause.CONDEMNED) -> None:
+    def stop(self, account: str, reason: str, until: datetime | None = None, cause: Cause = Cause.CONDEMNED) -> None:
         """Send nothing more to a provider; says so once. What must be mended outlasts a pause."""
-        known = self.stops.get(provider)
-        is_verdict = self._end_probe(provider)
+        known = self.stops.get(account)
+        is_verdict = self._end_probe(account)
         is_over = known is None or (known.until is not None and (until is None or known.until <= self._now()))
         if is_over or is_verdict:
             stop = Stop(reason, until, cause, known.trips + 1 if known else 1)
-            self.stops[provider] = stop
+            self.stops[account] = stop
             if known is None or is_verdict or known.reason != reason:
                 self._tell(reason)
-            self.on_change(provider, stop)
+            self.on_change(account, stop)
 
-    def adopt(self, provider: str, stop: Stop | None) -> None:
+    def adopt(self, account: str, stop: Stop | None) -> None:
         """Take over a breaker's state from the store: another process, or an earlier one, has seen it change."""
         if stop is None:
-            self.stops.pop(provider, None)
-            self._end_probe(provider)
-        elif provider not in self._probing:  # what our own request finds out is newer
-            known, self.stops[provider] = self.stops.get(provider), stop
+            self.stops.pop(account, None)
+            self._end_probe(account)
+        elif account not in self._probing:  # what our own request finds out is newer
+            known, self.stops[account] = self.stops.get(account), stop
             if known is None or known.reason != stop.reason:
                 self._tell(stop.reason)
 
-    def try_again(self, provider: str, stop: Stop) -> None:
+    def try_again(self, account: str, stop: Stop) -> None:
         """Start with a breaker that was open when an earlier process ended: one request finds out how things stand."""
-        self.stops[provider] = msgspec.structs.replace(stop, until=self._now())
+        self.stops[account] = msgspec.structs.replace(stop, until=self._now())
 
-    def heard(self, provider: str, attempt_id: str, *, well: bool) -> None:
+    def heard(self, account: str, attempt_id: str, *, well: bool) -> None:
         """Note how an attempt went; failures in a row open the breaker, and the answer to its probe closes it."""
-        is_probe = self._is_probe(provider, attempt_id)
+        is_probe = self._is_probe(account, attempt_id)
         if well:
-            self._failures.pop(provider, None)
+            self._failures.pop(account, None)
             if is_probe:
-                self._close(provider)
+                self._close(account)
             return
-        failures = self._failures[provider] = self._failures.get(provider, 0) + 1
-        if is_probe or (failures >= TRIPS_AFTER and provider not in self.stops):
-            self._failures.pop(provider, None)
-            self._trip(provider, failures)
+        failures = self._failures[account] = self._failures.get(account, 0) + 1
+        if is_probe or (failures >= TRIPS_AFTER and account not in self.stops):
+            self._failures.pop(account, None)
+            self._trip(account, failures)
 
-    def _is_probe(self, provider: str, attempt_id: str) -> bool:
+    def _is_probe(self, account: str, attempt_id: str) -> bool:
         """Tell a probe from calls that were in flight already when the breaker opened: those prove nothing new."""
-        probe = self._probing.get(provider)
+        probe = self._probing.get(account)
         return probe is not None and probe.attempt_id == attempt_id
 
-    def _trip(self, provider: str, failures: int) -> None:
-        known = self.stops.get(provider)
+    def _trip(self, account: str, failures: int) -> None:
+        known = self.stops.get(account)
         trips = known.trips if known else 0
         until = self._now() + timedelta(seconds=_REST_S[min(trips, len(_REST_S) - 1)])
         often = f"failed {failures} times in a row" if known is None else "still fails"
-        self.stop(provider, f"{provider} {often}; it is asked again at {until:%H:%M:%S} UTC", until, Cause.FAILING)
+        said = f"{shown_account(account)} {often}; it is asked again at {until:%H:%M:%S} UTC"
+        self.stop(account, said, until, Cause.FAILING)
 
-    def _close(self, provider: str) -> None:
-        stop = self.stops.pop(provider, None)
-        self._end_probe(provider)
+    def _close(self, account: str) -> None:
+        stop = self.stops.pop(account, None)
+        self._end_probe(account)
         if stop is not None:
             if stop.cause is not Cause.REST:
-                self._tell(f"{provider} answers again; going on")
-            self.on_change(provider, None)
+                self._tell(f"{shown_account(account)} answers again; going on")
+            self.on_change(account, None)
 
-    def _end_probe(self, provider: str) -> bool:
-        probe = self._probing.pop(provider, None)
+    def _end_probe(self, account: str) -> bool:
+        probe = self._probing.pop(account, None)
         if probe is not None:
             probe.verdict.set()
         return probe is not None
 
-    def give_up_probe(self, provider: str, attempt_id: str) -> None:
+    def give_up_probe(self, account: str, attempt_id: str) -> None:
         """Let another request find out, if this is the one that should have: it was never sent, or proved nothing."""
-        if self._is_probe(provider, attempt_id):
-            self._end_probe(provider)
+        if self._is_probe(account, attempt_id):
+            self._end_probe(account)
 
     def _stamp_after(self, seconds: float) -> str:
         return timestamp(self._now() + timedelta(seconds=seconds))
@@ -334,6 +337,12 @@ class Gate:
                 self._tell("no provider can be reached; waiting for the network (nothing is lost, Ctrl-C stops)")
             await asyncio.sleep(gap)
             gap = min(gap * 2, _LONGEST_PROBE_GAP_S)
+
+
+def shown_account(account: str) -> str:
+    """Name an account for a person."""
+    provider, _, credential_id = account.partition("/")
+    return f"{provider} (with credential {credential_id})" if credential_id else provider
 
 
 async def _can_connect(url: str) -> bool:

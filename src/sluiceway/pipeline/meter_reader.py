@@ -50,7 +50,8 @@ _PER_COMMIT: Final = 20  # so that a commit of readings holds nobody up
 class Notes:
     """What answers said about meters since it was last stored: the latest of each; what is summed is added up.
 
-    `due` names the sources whose meters are to be asked for, and whether that is because their credits ran out.
+    `due` names (as `asked_as`) the sources whose meters are to be asked for, and whether that is because their credits
+    ran out.
     """
 
     def __init__(self, redact: Redactor) -> None:
@@ -59,7 +60,7 @@ class Notes:
         self._redact = redact
         self._met: set[str] = set()
         self._unread: dict[tuple[str, str], Heard] = {}
-        self._rows: dict[tuple[str, str, str | None], MeterRow] = {}
+        self._rows: dict[tuple[str, str, str, str | None], MeterRow] = {}
 
     def note(self, heard: Heard, reading: Reading) -> None:
         """Take note of an answer; quick, and never raises. Headers are only read when they are to be stored."""
@@ -67,11 +68,11 @@ class Notes:
         if heard.request.role == METER or not source.meter_headers:
             self._read(heard)
         elif any(name in response.headers for name in source.meter_headers):
-            self._unread[source.name, heard.request.endpoint] = heard
+            self._unread[source.asked_as, heard.request.endpoint] = heard
         ran_out = reading.status is Status.QUOTA_EXCEEDED and reading.retry is Retry.STOP
-        if ran_out or source.name not in self._met:
-            self._met.add(source.name)
-            self.due[source.name] = ran_out or self.due.get(source.name, False)
+        if ran_out or source.asked_as not in self._met:
+            self._met.add(source.asked_as)
+            self.due[source.asked_as] = ran_out or self.due.get(source.asked_as, False)
             self.awake.set()
 
     def all_due(self) -> None:
@@ -90,7 +91,7 @@ class Notes:
     def _read(self, heard: Heard) -> None:
         for said in metered(heard.source, heard.request, heard.response):
             row = self._row(heard, said)
-            key = (row.provider, row.meter, row.resets_at if row.summed else None)
+            key = (row.provider, row.credential_id, row.meter, row.resets_at if row.summed else None)
             before = self._rows.get(key)
             if before is None or row.read_at >= before.read_at:
                 self._rows[key] = _added_up(before, row) if row.summed else row
@@ -99,7 +100,7 @@ class Notes:
         origin = "call" if heard.request.role == METER else "headers" if heard.source.meter_headers else "body"
         return MeterRow(
             provider=heard.source.provider,
-            credential_id=PLATFORM,
+            credential_id=heard.source.credential_id or PLATFORM,
             meter=said.meter,
             unit=said.unit,
             origin=origin,
@@ -124,8 +125,8 @@ def _added_up(before: MeterRow | None, row: MeterRow) -> MeterRow:
 class MeterReader:
     """Reads meters for as long as it is entered: a source's first when it has answered, then every so many seconds.
 
-    Out of credits is worth a look at once. `every_s` of 0 reads nothing by itself. `tell` is given one sentence when
-    reading fails; whoever calls a provider does not notice.
+    `sources` are by `asked_as`. Out of credits is worth a look at once. `every_s` of 0 reads nothing by itself. `tell`
+    is given one sentence when reading fails; whoever calls a provider does not notice.
     """
 
     def __init__(

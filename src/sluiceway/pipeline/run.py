@@ -111,6 +111,7 @@ class Word(msgspec.Struct, frozen=True):
 class Enricher:
     """Enriches the prospects of one batch. `tell` is given every closing (source, status) as it happens.
 
+    `own` gives, by name, the sources that are asked with a tenant's own credentials instead of the platform's.
     `alarms` holds, by prospect, when a source that waits may be asked again; whoever resumes the run takes it out.
     """
 
@@ -129,7 +130,9 @@ class Enricher:
         redact: Redactor,
         tell: Callable[[str, str], None],
         watch: Watch | None = None,
+        own: Callable[[str], Mapping[str, Source]] = lambda tenant_id: {},
     ) -> None:
+        self._own = own
         self._sources = sources
         self._unusable = unusable
         self._order = order
@@ -192,8 +195,8 @@ class Enricher:
 
     def _intention(self, history: History, plan: Plan) -> Intention:
         source = plan.source
-        if plan.status is Status.PENDING and source.name in self._unusable:
-            return Intention(Status.SKIPPED, self._unusable[source.name], None)
+        if plan.status is Status.PENDING and (reason := self._why_unusable(source)):
+            return Intention(Status.SKIPPED, reason, None)
         if isinstance(plan.request, Request) and history.answer_to(plan.request, source.provider):
             return Intention(Status.CACHED, None, None)
         asks = plan.request is not None or plan.status is Status.PENDING
@@ -201,18 +204,28 @@ class Enricher:
 
     def _plan_all(self, history: History) -> list[Plan]:
         """Plan every source; the last ones can be planned only when nothing needs to be asked before them."""
+        sources = self._sources_for(history)
         if history.suppressed:
-            return [_not_asked(source) for source in self._sources.values()]
-        plans = [self._plan(source, history) for source in self._sources.values() if not source.after_others]
-        last = [source for source in self._sources.values() if source.after_others]
+            return [_not_asked(source) for source in sources.values()]
+        plans = [self._plan(source, history) for source in sources.values() if not source.after_others]
+        last = [source for source in sources.values() if source.after_others]
         if any(plan.request for plan in plans):
             return plans + [Plan(source, Status.PENDING) for source in last]
         findings = _findings(history, map(_as_closed, plans))
         return plans + [self._plan(source, history, findings) for source in last]
 
+    def _sources_for(self, history: History) -> dict[str, Source]:
+        """Return the sources this batch asks, with the tenant's own credentials where it has any."""
+        own = self._own(history.prospect.tenant_id)
+        return {name: own.get(name, source) for name, source in self._sources.items()}
+
+    def _why_unusable(self, source: Source) -> str | None:
+        """Return why a source cannot be asked; the platform may lack a credential that a tenant has."""
+        return None if source.credential_id else self._unusable.get(source.name)
+
     def _plan_open(self, name: str, history: History) -> Plan | None:
         """Plan a source whose result is open; `None` for one this batch does not ask."""
-        source = self._sources.get(name)
+        source = self._sources_for(history).get(name)
         if source is None:
             return None
         if history.suppressed:
@@ -233,7 +246,7 @@ class Enricher:
         plan.subject_key = source.subject_key(subject)
         if bought := fresh_purchase(history, source.name, plan.subject_key):
             plan.status, plan.cached_from = Status.CACHED, bought.source_result_id
-        elif reason := self._unusable.get(source.name):
+        elif reason := self._why_unusable(source):
             plan.status, plan.error = Status.SKIPPED, reason
         else:
             plan.asking = source.ask(subject)

@@ -105,11 +105,11 @@ class Turns:
 
     def begin_now(self, source: Source, request: Request, behalf: Behalf) -> Attempt | None:
         """Stamp a request if its turn is now; its attempt must become durable before `obtain` is given it."""
-        if not self._gate.is_open(source.provider, behalf.tenant_id, behalf.batch_id):
+        if not self._gate.is_open(source.account, behalf.tenant_id, behalf.batch_id):
             return None
         if self._used_up and self._known_refusal(source, request, behalf):
             return None
-        if not self._terms[source.name].pace.take_now(behalf.lane):
+        if not self._terms[source.asked_as].pace.take_now(behalf.lane):
             return None
         return self._stamp(source, request, behalf)
 
@@ -150,27 +150,27 @@ class Turns:
     async def _refused(self, source: Source, request: Request, behalf: Behalf) -> Refusal | None:
         """Return a refusal that is still known to hold; raises `Held` where the gate is closed."""
         if request.role == METER:  # costs none of the credits that may be used up, and never finds out for others
-            self._gate.check_for_meter(source.provider)
+            self._gate.check_for_meter(source.account)
             return None
-        await self._gate.wait_for_verdict(source.provider)
-        self._gate.check(source.provider, behalf.tenant_id, behalf.batch_id)
+        await self._gate.wait_for_verdict(source.account)
+        self._gate.check(source.account, behalf.tenant_id, behalf.batch_id)
         return self._known_refusal(source, request, behalf)
 
     async def _try_to_begin(self, source: Source, request: Request, behalf: Behalf) -> Attempt | Refusal:
-        if not await self._terms[source.name].pace.take(self._gate.draining, behalf.lane):
+        if not await self._terms[source.asked_as].pace.take(self._gate.draining, behalf.lane):
             raise Held("stopped before it was asked")
         attempt = self._stamp(source, request, behalf)
         if request.role == METER:
-            self._gate.check_for_meter(source.provider)
+            self._gate.check_for_meter(source.account)
         else:
-            self._gate.enter(source.provider, attempt.id, behalf.tenant_id, behalf.batch_id)
+            self._gate.enter(source.account, attempt.id, behalf.tenant_id, behalf.batch_id)
         try:
             begun = await self._admit_and_begin(attempt, behalf.checked)
         except BaseException:
-            self._gate.give_up_probe(source.provider, attempt.id)
+            self._gate.give_up_probe(source.account, attempt.id)
             raise
         if isinstance(begun, Refusal):
-            self._gate.give_up_probe(source.provider, attempt.id)
+            self._gate.give_up_probe(source.account, attempt.id)
             self.note_refusal(begun)
         return begun
 
@@ -204,6 +204,8 @@ class Turns:
 
     def _known_refusal(self, source: Source, request: Request, behalf: Behalf) -> Refusal | None:
         """Return a refusal that is still known to hold for a request that may cost as much, or more."""
+        if source.credential_id:  # a tenant's own is in none of the platform's limits
+            return None
         for quota_id, (refusal, ask_again_at) in list(self._used_up.items()):
             quota = refusal.quota
             if ask_again_at <= time.monotonic():
@@ -224,7 +226,7 @@ class Turns:
             if wait_s > WAIT_IN_PLACE_S:
                 self._gate.limit_met(quota.id, refusal.until, refusal.reason)
             raise Held(refusal.reason, self._book(refusal, behalf))
-        self._terms[source.name].pace.push_back(wait_s, behalf.lane if quota.tenant_id is not None else None)
+        self._terms[source.asked_as].pace.push_back(wait_s, behalf.lane if quota.tenant_id is not None else None)
 
     def _book(self, refusal: Refusal, behalf: Behalf) -> str:
         """Return when to ask again: in the first window that its tenant has not booked its share of."""
@@ -248,7 +250,7 @@ class Turns:
             source=source.name,
             endpoint=request.endpoint,
             request_key=request.key(source.provider),
-            credential_id=PLATFORM,
+            credential_id=source.credential_id or PLATFORM,
             worker_id=self._worker_id,
             trigger=behalf.trigger,
             tenant_id=behalf.tenant_id,
@@ -256,7 +258,7 @@ class Turns:
             prospect_id=behalf.prospect_id,
             source_result_id=behalf.source_result_id,
             begun_at=admitted,
-            deadline_at=self._clock.stamp(after_s=self._terms[source.name].timeout_s),
+            deadline_at=self._clock.stamp(after_s=self._terms[source.asked_as].timeout_s),
             reserved_milli_credits=sum(request.price.credits.values()),
             reserved_usd_micros=request.price.usd_micros,
         )

@@ -213,9 +213,22 @@ class Source(ABC):
     meter_headers: ClassVar[tuple[str, ...]] = ()
     docs_url: ClassVar[str] = ""
 
+    credential_id: str | None = None
+    """Which tenant's own credential this is asked with; `None` for the platform's."""
+
     def __init__(self, credential: str = "", options: Mapping[str, str] | None = None) -> None:
         self.credential = credential
         self.options = options or {}
+
+    @property
+    def account(self) -> str:
+        """With whom we speak: the provider; for a tenant's own credential, the provider and that credential."""
+        return f"{self.provider}/{self.credential_id}" if self.credential_id else self.provider
+
+    @property
+    def asked_as(self) -> str:
+        """The source's name; for a tenant's own credential, with that credential."""
+        return f"{self.name}/{self.credential_id}" if self.credential_id else self.name
 
     @abstractmethod
     def headers(self) -> Mapping[str, str]:

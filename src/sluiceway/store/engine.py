@@ -24,7 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from sluiceway.errors import BadSetting, NewerStore, StoreUnavailable
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration; a test holds it against the migrations folder."""
 
 _BUSY_MS = 30_000

@@ -207,6 +207,13 @@ attempts = Table(
         postgresql_where=text("charge = 'unknown'"),
     ),
     Index("attempts_source_result", "source_result_id"),
+    Index(
+        "attempts_own_credential",
+        "provider",
+        "day",
+        sqlite_where=text("credential_id <> 'platform'"),
+        postgresql_where=text("credential_id <> 'platform'"),
+    ),
     sqlite_with_rowid=False,
     comment="One request to a provider with its one charge; `finished_at` is null while nobody knows how it ended.",
 )
@@ -423,4 +430,129 @@ erasures = Table(
     Column("suppressed", Boolean, nullable=False),
     CheckConstraint("cause IN ('request', 'retention')", name="erasures_cause"),
     comment="That people were erased: when, why, by whom, and how many calls stay as money; never who they were.",
+)
+
+# Who may do what, and with whose keys: `tenancy/`.
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("name"),
+    _text("created_at"),
+    _text("disabled_at", optional=True),
+    comment="Whose prospects there are. `default` is there from the start; a file's tenants come with its rows.",
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id", optional=True),
+    _text("email"),
+    _text("role"),
+    _text("password_hash", optional=True),
+    _text("created_at"),
+    _text("last_sign_in_at", optional=True),
+    _text("disabled_at", optional=True),
+    UniqueConstraint("email"),
+    CheckConstraint("role IN ('super_admin', 'tenant_admin', 'agent', 'assistant')", name="users_role"),
+    CheckConstraint("(role = 'super_admin') = (tenant_id IS NULL)", name="users_tenant"),
+    Index("users_of_tenant", "tenant_id"),
+    comment="People who may sign in. A super admin operates the platform and belongs to no tenant.",
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("user_id"),
+    _text("tenant_id", optional=True),
+    _text("name"),
+    _text("prefix"),
+    _text("hash"),
+    _text("kind"),
+    _text("created_at"),
+    _text("last_used_at", optional=True),
+    _text("revoked_at", optional=True),
+    UniqueConstraint("hash"),
+    CheckConstraint("kind IN ('live', 'test')", name="api_keys_kind"),
+    Index("api_keys_prefix", "prefix"),
+    Index("api_keys_user", "user_id"),
+    comment="Keys by which programs act for a user; only a hash is kept, and the prefix by which a person knows them.",
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("user_id"),
+    _text("csrf_secret"),
+    _text("created_at"),
+    _text("seen_at"),
+    _text("expires_at"),
+    Index("sessions_user", "user_id"),
+    comment="Browsers that are signed in; the id is the hash of what the browser holds.",
+)
+
+sign_in_links = Table(
+    "sign_in_links",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    _text("user_id"),
+    _text("created_at"),
+    _text("expires_at"),
+    _text("used_at", optional=True),
+    Index("sign_in_links_user", "user_id"),
+    comment="Links that sign a user in once.",
+)
+
+login_attempts = Table(
+    "login_attempts",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    _text("last_at"),
+    _text("blocked_until", optional=True),
+    PrimaryKeyConstraint("kind", "name"),
+    CheckConstraint("kind IN ('account', 'address')", name="login_attempts_kind"),
+    Index("login_attempts_age", "last_at"),
+    comment="Sign-ins that failed lately, by account and by address (as hashes), so that guessing gets slow.",
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("at"),
+    _text("actor"),
+    _text("action"),
+    _text("tenant_id", optional=True),
+    _text("target"),
+    _text("detail", optional=True),
+    Index("audit_of_tenant", "tenant_id", "id"),
+    comment="Who did what to whom, and when; nothing here is ever changed.",
+)
+
+provider_credentials = Table(
+    "provider_credentials",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id"),
+    _text("provider"),
+    _text("sealed"),
+    _text("digest"),
+    _text("created_at"),
+    _text("created_by"),
+    _text("revoked_at", optional=True),
+    Index(
+        "provider_credentials_one",
+        "tenant_id",
+        "provider",
+        unique=True,
+        sqlite_where=text("revoked_at IS NULL"),
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
+    comment="Tenants' own keys for providers, sealed; one at a time for each tenant and provider.",
 )

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
 from statistics import mean, median
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, case, func, literal_column, select
 
-from sluiceway.outcome import timestamp
-from sluiceway.store.schema import usage_hours
+from sluiceway.outcome import ChargeKind, timestamp
+from sluiceway.store.schema import attempts, usage_hours
+from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, Use, uses
 
 HISTORY_DAYS: Final = 14
@@ -147,8 +148,24 @@ def hourly_use(connection: Connection, quota: Quota, now: datetime) -> list[floa
     if quota.tenant_id is not None:
         query = query.where(u.tenant_id == quota.tenant_id)
     used = {(day, hour): float(total) for day, hour, total in connection.execute(query.group_by(u.day, u.hour))}
+    for day, hour, total in connection.execute(own_use(quota, f"{first:%Y-%m-%d}")):
+        used[day, hour] = used.get((day, hour), 0.0) - float(total)
     hours = (first + _HOUR * place for place in range(HISTORY_DAYS * 24))
     return [used.get((f"{hour:%Y-%m-%d}", hour.hour), 0.0) for hour in hours]
+
+
+def own_use(quota: Quota, since_day: str) -> Select[Any]:
+    """Return the query of what calls with tenants' own credentials used by hour: it is in the sums and in no quota."""
+    a = attempts.c
+    amount = {
+        Unit.REQUESTS: case((a.charge == ChargeKind.NOT_SENT, 0), else_=1),
+        Unit.CREDITS: func.coalesce(a.milli_credits, 0),
+        Unit.USD: func.coalesce(a.usd_micros, 0),
+    }[quota.unit]
+    whose = [a.tenant_id == quota.tenant_id] if quota.tenant_id is not None else []
+    own = a.credential_id != literal_column(f"'{PLATFORM}'")  # no parameter, or SQLite does not see its index
+    query = select(a.day, a.hour, func.sum(amount)).where(a.provider == quota.provider, own, a.day >= since_day, *whose)
+    return query.where(a.finished_at.is_not(None)).group_by(a.day, a.hour)
 
 
 def _hour_of(moment: datetime) -> datetime:
