@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -55,6 +56,18 @@ def planted(desk: Desk) -> Path:
     return write_people(desk.folder / "one.csv", (FIRST, LAST, EMAIL, "", EMPLOYER))
 
 
+@pytest.fixture
+def logged(desk: Desk) -> Path:
+    """Where everything that any command logs is kept, as an operator would who looks for a fault."""
+    log = desk.folder / "all.log"
+    (desk.folder / "sitecustomize.py").write_text(
+        f"import logging\nlogging.basicConfig(filename={str(log)!r}, level=logging.DEBUG)\n"
+        "logging.getLogger('sqlalchemy').setLevel(logging.INFO)\n"
+    )
+    desk.env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(desk.folder), os.environ.get("PYTHONPATH"))))
+    return log
+
+
 def looked(desk: Desk, *command: str) -> str:
     done = desk.look(*command, "--database", desk.url)
     assert done.code == 0, done.screen
@@ -93,7 +106,9 @@ def in_files(desk: Desk) -> dict[str, list[str]]:
     return {name: what for name, what in found.items() if what}
 
 
-def test_nothing_of_an_erased_person_is_left_no_sum_moves_and_nobody_asks_again(desk: Desk, planted: Path) -> None:
+def test_nothing_of_an_erased_person_is_left_no_sum_moves_and_nobody_asks_again(
+    desk: Desk, planted: Path, logged: Path
+) -> None:
     others = desk.people(30)
     desk.finished(planted, "--want", "work_email,personal_email,phone")
     assert desk.rows()[0]["enriched_phone"] == f"'{PHONE}"
@@ -134,6 +149,8 @@ def test_nothing_of_an_erased_person_is_left_no_sum_moves_and_nobody_asks_again(
     assert list(in_tables(desk.store)) == []
     assert in_files(desk) == {}
     assert figures(desk)[0] == before[0]
+    assert "erasures" in logged.read_text(encoding="utf-8"), "what the commands did was logged"
+    assert traces(logged.read_text(encoding="utf-8"), TRACES) == []
 
 
 def test_somebody_suppressed_is_left_out_of_the_output_and_not_asked_about_until_they_are_taken_off(
