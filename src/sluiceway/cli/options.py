@@ -82,14 +82,17 @@ def store_of(settings: Settings) -> Iterator[Store]:
 def opened_with_list(database: str | None) -> Iterator[tuple[Store, Suppressions, Settings]]:
     """Open a store with its suppression list, and close it again."""
     from sluiceway.rights.suppression import opened_list
-    from sluiceway.store.engine import open_store
 
     settings = reading_settings(database)
-    store = open_store(settings.database_url)
-    try:
+    with store_of(settings) as store:
         yield store, opened_list(store, settings.suppression_key.get_secret_value()), settings
-    finally:
-        store.close()
+
+
+def print_json(said: Any) -> None:
+    """Print something as JSON, laid out for a person too."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
 
 
 def person_at_terminal() -> str:
@@ -102,13 +105,6 @@ def secret_given(what: str) -> str:
     if sys.stdin.isatty():
         return str(typer.prompt(what, hide_input=True, confirmation_prompt=True, err=True))
     return sys.stdin.read().rstrip("\r\n")
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON, and nothing else."""
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def known_provider(name: str) -> str:
