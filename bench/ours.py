@@ -51,16 +51,15 @@ class Recorder(Door):
         return await super().send(source, request, base_url, timeout_s)
 
 
-class Marking:
-    """An enricher that notes whose requests are being sent; tasks it starts inherit the note."""
+def note_whose(enricher: Enricher) -> None:
+    """Have an enricher note whose requests are being sent; tasks it starts inherit the note."""
+    enrich = enricher.enrich
 
-    def __init__(self, enricher: Enricher) -> None:
-        self._enricher = enricher
-        self.alarms = enricher.alarms
-
-    async def enrich(self, history: History) -> Ended:
+    async def noted(history: History) -> Ended:
         _CURRENT.set(history.prospect.id)
-        return await self._enricher.enrich(history)
+        return await enrich(history)
+
+    enricher.enrich = noted
 
 
 async def record(app: App, people: Path, out: Path) -> None:
@@ -72,7 +71,7 @@ async def record(app: App, people: Path, out: Path) -> None:
         dispatcher = recording.embedded(
             job.batch, "file", on_source=lambda source, status: None, on_prospect=lambda _: None
         )
-        dispatcher.enricher = Marking(dispatcher.enricher)
+        note_whose(dispatcher.enricher)
         await dispatcher.run()
     await asyncio.to_thread(out.write_text, json.dumps(recorder.passed))
 
