@@ -217,3 +217,29 @@ async def test_a_flush_waits_for_what_was_put_first_as_well(store: Store) -> Non
     await writer.flush()
     assert durable == list(range(100))
     await writer.close()
+
+
+async def test_what_nobody_waits_for_is_never_left_far_behind(store: Store) -> None:
+    """A busy process would otherwise begin calls faster than it records how they ended."""
+    behind = 0
+
+    def noted(connection: Any, ops: Any) -> list[Any]:
+        nonlocal behind
+        behind -= sum(op < 0 for op in ops)
+        return [None] * len(ops)
+
+    async def go_on(writer: Writer[int]) -> None:
+        nonlocal behind
+        for number in range(50):
+            await writer.put_first(number)
+            for _ in range(5):
+                behind += 1
+                writer.post(-1)
+            most.append(behind)
+
+    most: list[int] = []
+    writer: Writer[int] = Writer(store.writing, noted)
+    await asyncio.gather(*(go_on(writer) for _ in range(100)))
+    await writer.close()
+    assert behind == 0
+    assert max(most) < 2_000, "of 25,000"

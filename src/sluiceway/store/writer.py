@@ -41,6 +41,10 @@ _WORTH_SAYING_S = 1.0
 _LARGEST_IN_BETWEEN = 64
 """Operations that nobody waits for in one commit: what comes meanwhile and is waited for is not held up long."""
 
+_MOST_LEFT_BEHIND = 256
+"""Operations that may be overtaken. More of them go first, or a busy process would begin calls faster than it records
+how they ended."""
+
 
 class _Queued(NamedTuple):
     """An operation on its way to a commit (`None` only marks a place in the queue), and who waits for it."""
@@ -124,10 +128,18 @@ class Writer(Generic[Op]):
             await self._due.wait()
             self._due.clear()
             while self._queue or self._urgent:
-                while self._urgent:
-                    await self._commit(_first(self._urgent, self._largest))
-                if self._queue:
-                    await self._commit(_first(self._queue, min(self._largest, _LARGEST_IN_BETWEEN)))
+                # Counted first, so that a flush waits for whatever was put first before it.
+                urgent, others = len(self._urgent), len(self._queue)
+                await self._commit_first(self._urgent, urgent)
+                in_between = max(others - _MOST_LEFT_BEHIND, min(others, _LARGEST_IN_BETWEEN))
+                await self._commit_first(self._queue, in_between)
+
+    async def _commit_first(self, queue: deque[_Queued], count: int) -> None:
+        """Commit so many from the front of a queue."""
+        while count > 0:
+            batch = [queue.popleft() for _ in range(min(count, self._largest))]
+            count -= len(batch)
+            await self._commit(batch)
 
     async def _commit(self, batch: list[_Queued]) -> None:
         """Make a batch durable and tell who waits; a batch that is refused is tried operation by operation."""
@@ -210,10 +222,6 @@ def _tell_who_waits(batch: Sequence[_Queued], results: Iterable[Any]) -> None:
         result = next(left) if queued.op is not None else None
         if queued.done is not None and not queued.done.done():
             queued.done.set_result(result)
-
-
-def _first(queue: deque[_Queued], most: int) -> list[_Queued]:
-    return [queue.popleft() for _ in range(min(len(queue), most))]
 
 
 def _cause(error: Exception) -> str:
