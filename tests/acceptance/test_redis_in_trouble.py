@@ -121,7 +121,7 @@ def test_emptied_and_with_replies_lost_it_holds_nothing_up(
     redis_server.restart_empty()
     line.lose(1)
     assert running.process.poll() is None, "the run was over too soon to tell"
-    assert running.done().code == 0, running.screen
+    assert running.done().code == 3, running.screen
     assert line.lost == 1
     assert desk.requests("exa") == 60
     assert "quota_exceeded" in statuses_of(desk.rows(), "exa")
@@ -177,7 +177,7 @@ def test_five_thousand_people_while_everything_happens_to_it(
     ):
         _goes_on_while(happens, desk, running, calm.per_second)
     done = running.done(600)
-    assert done.code == 0, done.screen
+    assert done.code == 3, done.screen
     assert redis_server.without_expiry() == []
     assert desk.requests("exa") == FOR_EXA
     assert desk.requests("apollo") == FOR_APOLLO

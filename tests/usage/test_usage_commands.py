@@ -64,7 +64,7 @@ def usage(store: Store, monkeypatch: pytest.MonkeyPatch) -> Usage:
 
 def asked(store: Store, charge: Any = A_CREDIT, **changed: Any) -> str:
     """One call of today; returns its id."""
-    attempt = an_attempt(**{"day": DAY, "begun_at": f"{DAY}T05:06:07.000Z", **changed})
+    attempt = an_attempt(**{"day": DAY, "begun_at": f"{DAY}T00:00:00.000Z", **changed})
     write(store, Begin(attempt), a_finish(attempt, charge))
     return attempt.id
 
