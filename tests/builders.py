@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from sluiceway.identifier import new_id
 from sluiceway.outcome import Charge, as_json, billed
 from sluiceway.prospect import Person, identity_key
+from sluiceway.rollups import prospects_added
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import metadata, prospects
 from sluiceway.usage.admission import Limits
@@ -66,6 +67,7 @@ def a_prospect(store: Store, person: Person = INES, tenant: str = "default") -> 
     }
     with store.writing.begin() as connection:
         connection.execute(insert(prospects).values(values))
+        prospects_added(connection, [(tenant, AT)])
     return values["id"]
 
 

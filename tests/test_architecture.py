@@ -17,7 +17,7 @@ SRC = Path(sluiceway.__file__).parent
 WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash", "sign"}
 FILES = {"people_file", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
-PIPELINE = LEDGER | {"rights", "sources", "usage", "tenancy", "pipeline"}
+PIPELINE = LEDGER | {"activity", "rights", "sources", "usage", "tenancy", "pipeline"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -26,13 +26,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": WORDS | {"store"},
     "sources": WORDS | {"sources"},
     "rollups": LEDGER,
-    "rights": LEDGER | {"rights"},
-    "usage": LEDGER | {"rights", "usage"},
+    "activity": LEDGER | {"activity"},
+    "rights": LEDGER | {"activity", "rights"},
+    "usage": LEDGER | {"activity", "rights", "usage"},
     "tenancy": WORDS | {"store", "tenancy"},
+    "admin": LEDGER | {"activity", "usage", "tenancy", "admin"},
     "pipeline": PIPELINE,
     "app": PIPELINE | {"app"},
     "file_enrichment": PIPELINE | FILES | {"app"},
-    "cli": PIPELINE | FILES | {"app", "file_enrichment", "sandbox", "cli"},
+    "cli": PIPELINE | FILES | {"app", "admin", "file_enrichment", "sandbox", "cli"},
     "__main__": {"cli"},
     "__init__": {"usage"},  # the one thing the package itself offers: `track_api_usage`, which is light on purpose
 }

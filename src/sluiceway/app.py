@@ -39,6 +39,7 @@ from sluiceway.usage.ledger import Op, Task, apply
 from sluiceway.usage.on_redis import Publisher, connect_async
 from sluiceway.usage.pace import Pace
 from sluiceway.usage.quota import Quota, read_quotas_file
+from sluiceway.usage.reconcile import fold_if_never
 
 _SANDBOX_CREDENTIALS = "sandbox-"
 _SANDBOX_AGENT = "Sluiceway sandbox@sluiceway.example"
@@ -79,11 +80,12 @@ class App(msgspec.Struct, frozen=True):
         *,
         on_source: Callable[[str, str], None],
         on_prospect: Callable[[Ended], None],
+        user_id: str = "",
     ) -> Embedded:
-        """Return the dispatcher that runs a batch in this process."""
+        """Return the dispatcher that runs a batch in this process; its enrichments are counted as the user's."""
         return Embedded(
             store=self.store,
-            enricher=self.enricher(batch, trigger, on_source),
+            enricher=self.enricher(batch, trigger, on_source, user_id),
             gate=self.gate,
             worker_id=self.worker.id,
             batch=batch,
@@ -117,18 +119,20 @@ class App(msgspec.Struct, frozen=True):
             notes=self.notes,
             caller=self.caller(),
             writer=self.writer,
-            clock=self.store.clock,
+            store=self.store,
             every_s=self.settings.meter_every_s,
             tell=self.tell,
         )
 
-    def enricher(self, batch: Batch, trigger: str, on_source: Callable[[str, str], None]) -> Enricher:
+    def enricher(
+        self, batch: Batch, trigger: str, on_source: Callable[[str, str], None], user_id: str = ""
+    ) -> Enricher:
         """Return what enriches one prospect of a batch at a time."""
         caller = self.caller()
         return Enricher(
             sources=self.sources,
             unusable=self.unusable,
-            order=Order(batch.id, trigger, self.settings.want, MOST_UNKNOWNS[self.settings.on_unknown]),
+            order=Order(batch.id, trigger, self.settings.want, MOST_UNKNOWNS[self.settings.on_unknown], user_id),
             writer=self.writer,
             caller=caller,
             library=Library(
@@ -181,6 +185,7 @@ async def opened(
             try:
                 await writer.put(Task(lambda connection: keep_apart(connection, sandbox=bool(target.sandbox_url))))
                 await writer.put(Task(lambda connection: prepare(connection, quotas, store.clock.now())))
+                await writer.put(Task(fold_if_never))
                 await register(worker, store, writer)
                 recovered = await recover(store, writer)
                 await forget_dead_workers(store, writer)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
+from sluiceway.activity import Action, Event, Export, record_exported
 from sluiceway.app import App
 from sluiceway.crash import crash_point
 from sluiceway.enriched_file import Enriched, RejectsFile, Written, write_enriched
@@ -25,6 +26,7 @@ from sluiceway.pipeline import batch as batches
 from sluiceway.pipeline.batch import CHUNK, Asked, Batch, InputRow
 from sluiceway.pipeline.embedded import Embedded, Tally
 from sluiceway.pipeline.run import Ended
+from sluiceway.process import user_name
 from sluiceway.prospect import best
 from sluiceway.rights.suppression import signs_of_row
 from sluiceway.sign import signs_of
@@ -40,6 +42,7 @@ class Options(msgspec.Struct, frozen=True):
     tenant: str = "default"
     first: int | None = None
     refresh: bool = False
+    user: str = msgspec.field(default_factory=user_name)
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -78,6 +81,7 @@ class FileEnrichment:
         self._options = options
         self.batch: Batch | None = None
         self.rejects = RejectsFile(people, out)
+        self._withheld_people: set[str] = set()
 
     async def take_in(self, on_rows: Callable[[int], None]) -> Taken:
         """Bring the file's rows into the store, and its rejects into their own file; the second time, only look."""
@@ -145,6 +149,7 @@ class FileEnrichment:
         """Ask everything that is not held; returns early, without failing, when the work is stopped."""
         batch = self._opened()
         await self._do(batches.begin_batch, batch.id, batch.began_at)
+        await self._record_upload(batch)
         crash_point("plan.agreed")
         async with self._app.meter_reader():
             tally = await self._dispatcher(on_source, on_prospect).run()
@@ -159,12 +164,37 @@ class FileEnrichment:
         """
         sources = list(self._app.sources)
         written = write_enriched(self._people, self._out, self._results, sources=sources, withheld=self._not_shown)
+        await self._record_export(self._opened())
         if not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE] and not self._app.gate.stops:
             await self._do(batches.finish_batch, self._opened().id, self._now())
         return written
 
+    async def _record_upload(self, batch: Batch) -> None:
+        """Record, once for a batch, that its user brought prospects, for every tenant that is in the file."""
+        for event in self._events(Action.CSV_UPLOADED, batch):
+            await self._app.writer.put(msgspec.structs.replace(event, id=f"{batch.id}:{event.tenant_id}"))
+
+    async def _record_export(self, batch: Batch) -> None:
+        """Record that a file was written, for every tenant that is in it, and whom it is about."""
+        exports = {event.tenant_id: event for event in self._events(Action.CSV_EXPORTED, batch)}
+        for event in exports.values():
+            await self._app.writer.put(event)
+        for ids in batches.prospect_pages(self._app.store.read, batch.id):
+            with self._app.store.read() as connection:
+                tenants = batches.tenants_of(connection, sorted(set(ids) - self._withheld_people))
+            of = ((exports[tenant], prospect_id) for prospect_id, tenant in sorted(tenants.items()))
+            taken = [Export(event.id, prospect_id, event.tenant_id, event.at) for event, prospect_id in of]
+            await self._do(record_exported, taken)
+
+    def _events(self, action: Action, batch: Batch) -> list[Event]:
+        with self._app.store.read() as connection:
+            tenants = batches.tenants_in(connection, batch.id)
+        return [Event(action, tenant, self._options.user, self._now(), batch.id) for tenant in tenants]
+
     def _dispatcher(self, on_source: Callable[[str, str], None], on_prospect: Callable[[Ended], None]) -> Embedded:
-        return self._app.embedded(self._opened(), TRIGGER, on_source=on_source, on_prospect=on_prospect)
+        return self._app.embedded(
+            self._opened(), TRIGGER, on_source=on_source, on_prospect=on_prospect, user_id=self._options.user
+        )
 
     def _opened(self) -> Batch:
         if self.batch is None:
@@ -200,11 +230,14 @@ class FileEnrichment:
         if suppressions.is_empty:
             return withheld
         r, p = batch_rows.c, prospects.c
-        query = select(r.number, p.tenant_id, p.person, p.fields).join(prospects, p.id == r.prospect_id)
+        query = select(r.number, p.id, p.tenant_id, p.person, p.fields).join(prospects, p.id == r.prospect_id)
         query = query.where(r.batch_id == self._opened().id, r.number.in_([row.number for row in rows]))
         with self._app.store.read() as connection:
-            shown = {row.number: (row.tenant_id, signs_of_row(row)) for row in connection.execute(query)}
-            return withheld | suppressions.among(connection, shown)
+            found = {row.number: row for row in connection.execute(query)}
+            shown = {number: (row.tenant_id, signs_of_row(row)) for number, row in found.items()}
+            withheld |= suppressions.among(connection, shown)
+        self._withheld_people |= {row.id for number, row in found.items() if number in withheld}
+        return withheld
 
     def _results(self, numbers: Sequence[int]) -> dict[int, Enriched]:
         """Look up what is held about the people in some rows."""

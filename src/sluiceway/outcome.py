@@ -39,6 +39,8 @@ ANSWERED: Final = frozenset({Status.COMPLETE, Status.NO_DATA, Status.CACHED})
 FAILURES: Final = frozenset(Status) - OPEN - ANSWERED - {Status.SKIPPED, Status.CANCELLED}
 BOUGHT: Final = frozenset({Status.COMPLETE, Status.NO_DATA})
 """The outcomes a purchase can end with; `cached` only ever points at one of them."""
+ERASED: Final = "erased"
+"""What stands where something was that led to an erased person."""
 SUPPRESSED: Final = "suppressed"
 """The reason with which a source result is `skipped` because the person is on the suppression list."""
 

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import gc
+import getpass
 import os
 import sys
+
+
+def user_name() -> str:
+    """Return who is at work here, as this system knows them; `unknown` where it does not, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
 
 
 def kill_this_process() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from sluiceway.cli import app
 from sluiceway.cli.options import AsJson, Database, known_provider, opened_store
 from sluiceway.errors import BadInput
+from sluiceway.process import user_name
 
 if TYPE_CHECKING:
     from sluiceway.usage.quota import Use
@@ -89,7 +89,12 @@ def set_(
         warn_at_percent=warn_at or None,
         hard=not soft,
     )
-    _write(database, lambda connection, now: set_quota(connection, quota, by=getpass.getuser(), now=now))
+
+    def change(connection: Any, now: str) -> bool:
+        set_quota(connection, quota, by=user_name(), now=now)
+        return True
+
+    _write(database, quota.id, tenant, change)
     typer.echo(f"{provider}: at most {quota.shown()}" + (" (soft: it only warns)" if soft else ""))
 
 
@@ -106,7 +111,7 @@ def unset(
     from sluiceway.usage.quota import Unit as Counted
 
     quota_id = Quota(provider, Counted(unit), QuotaClock(per), 0, tenant).id
-    if not _write(database, lambda connection, now: unset_quota(connection, quota_id)):
+    if not _write(database, quota_id, tenant, lambda connection, now: unset_quota(connection, quota_id)):
         raise BadInput(f"there is no limit {quota_id}; `sluiceway quota list` shows those there are")
     typer.echo(f"{quota_id} is no limit any more")
 
@@ -154,6 +159,13 @@ def _as_row(use: Use) -> dict[str, Any]:
     }
 
 
-def _write(database: str | None, change: Callable[[Any, str], Any]) -> Any:
+def _write(database: str | None, quota_id: str, tenant: str | None, change: Callable[[Any, str], bool]) -> bool:
+    """Change a limit and record who did; returns whether there was anything to change."""
+    from sluiceway.activity import Action, Event, record
+
     with opened_store(database) as store, store.writing.begin() as connection:
-        return change(connection, store.clock.stamp())
+        now = store.clock.stamp()
+        changed = change(connection, now)
+        if changed:
+            record(connection, [Event(Action.QUOTA_CHANGED, tenant or "", user_name(), now, quota_id)])
+        return changed

@@ -15,6 +15,7 @@ from sluiceway.errors import BadInput
 from sluiceway.identifier import new_id
 from sluiceway.outcome import as_json
 from sluiceway.prospect import Person, identity_key, merged
+from sluiceway.rollups import prospects_added, prospects_removed
 from sluiceway.store.bulk import Insert
 from sluiceway.store.schema import batch_rows, batches, prospects
 from sluiceway.tenancy.tenants import know_tenants
@@ -97,7 +98,10 @@ def batch_id_of(connection: Connection, start_of_id: str) -> str:
 
 
 _NEW_PROSPECTS = Insert(
-    prospects, ("id", "tenant_id", "identity_key", "person", "created_at"), key=("tenant_id", "identity_key")
+    prospects,
+    ("id", "tenant_id", "identity_key", "person", "created_at"),
+    key=("tenant_id", "identity_key"),
+    returning="tenant_id, created_at",
 )
 _NEW_ROWS = Insert(batch_rows, ("batch_id", "number", "prospect_id"))
 
@@ -112,7 +116,7 @@ def take_in(connection: Connection, batch_id: str, rows: Sequence[InputRow], now
     first = {key: row for row, key in reversed(keyed)}
     know_tenants(connection, (tenant_id for tenant_id, _ in first), now)
     new = [(new_id(), *key, as_json(row.person), now) for key, row in sorted(first.items())]
-    _NEW_PROSPECTS.run(connection, new)
+    prospects_added(connection, (tuple(row) for row in _NEW_PROSPECTS.run(connection, new)))
     known = _known(connection, first)
     _add_facts(connection, keyed, known)
     _add_external_ids(connection, keyed, known)
@@ -177,7 +181,9 @@ def withdraw(connection: Connection, batch_id: str) -> None:
     mine = select(batch_rows.c.prospect_id).where(batch_rows.c.batch_id == batch_id)
     others = exists().where(batch_rows.c.prospect_id == prospects.c.id, batch_rows.c.batch_id != batch_id)
     untouched = and_(prospects.c.id.in_(mine), ~others, prospects.c.last_run_id.is_(None))
-    connection.execute(delete(prospects).where(untouched))
+    p = prospects.c
+    gone = delete(prospects).where(untouched).returning(p.tenant_id, p.created_at, p.covered_at)
+    prospects_removed(connection, [tuple(row) for row in connection.execute(gone)])
     connection.execute(delete(batch_rows).where(batch_rows.c.batch_id == batch_id))
     connection.execute(delete(batches).where(batches.c.id == batch_id))
 
@@ -203,6 +209,13 @@ def tenants_of(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     """Return whose some prospects are, by prospect."""
     query = select(prospects.c.id, prospects.c.tenant_id).where(prospects.c.id.in_(ids))
     return {row.id: row.tenant_id for row in connection.execute(query)}
+
+
+def tenants_in(connection: Connection, batch_id: str) -> list[str]:
+    """Return whose prospects a batch has."""
+    query = select(prospects.c.tenant_id).distinct().join(batch_rows, batch_rows.c.prospect_id == prospects.c.id)
+    query = query.where(batch_rows.c.batch_id == batch_id).order_by(prospects.c.tenant_id)
+    return list(connection.execute(query).scalars())
 
 
 def count_prospects(connection: Connection, batch_id: str) -> int:

@@ -32,10 +32,11 @@ from sluiceway.sources._contract import (
     metered,
     reset_after,
 )
-from sluiceway.store.engine import Clock
+from sluiceway.store.engine import Store
 from sluiceway.store.writer import Writer
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.ledger import Attempt, Op, Task
+from sluiceway.usage.outside import MeteredDay, keep_days, metered_days
 from sluiceway.usage.provider_meter import MeterRow, keep
 
 PATIENCE_S: Final = 5.0
@@ -136,7 +137,7 @@ class MeterReader:
         notes: Notes,
         caller: Caller,
         writer: Writer[Op],
-        clock: Clock,
+        store: Store,
         every_s: float,
         tell: Callable[[str], None],
     ) -> None:
@@ -144,7 +145,8 @@ class MeterReader:
         self._notes = notes
         self._caller = caller
         self._writer = writer
-        self._clock = clock
+        self._store = store
+        self._clock = store.clock
         self._every_s = every_s
         self._tell = tell
         self._over = asyncio.Event()
@@ -236,3 +238,11 @@ class MeterReader:
         for start in range(0, len(rows), _PER_COMMIT):
             some = rows[start : start + _PER_COMMIT]
             await self._writer.put(Task(partial(keep, rows=some)))
+        if rows:
+            days = await asyncio.to_thread(self._compared_today)
+            await self._writer.put(Task(partial(keep_days, days=days)))
+
+    def _compared_today(self) -> list[MeteredDay]:
+        """Hold today's readings against our attempts, beside the work: it reads every attempt of the day."""
+        with self._store.read() as connection:
+            return metered_days(connection, self._store.clock.today().isoformat())

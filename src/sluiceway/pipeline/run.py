@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sluiceway.activity import Action, Event
 from sluiceway.crash import crash_point
 from sluiceway.discreet import discreet
 from sluiceway.errors import Redactor, describe
@@ -60,12 +61,13 @@ class Ended(StrEnum):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a batch asks for, and how often a request of unknown charge may be followed by another."""
+    """What a batch asks for, how often a request of unknown charge may be followed by another, and which user asked."""
 
     batch_id: str | None
     trigger: str
     want: tuple[Want, ...]
     most_unknowns: int
+    user_id: str = ""
 
 
 class Plan(msgspec.Struct):
@@ -538,7 +540,14 @@ class Enricher:
         return self._close(msgspec.structs.replace(close, error="a later batch did not ask for this source"), None)
 
     def _end_of(self, history: History, run_id: str, done: Iterable[Closed]) -> CloseRun:
-        return CloseRun(run_id, history.prospect.id, self._now(), self._standing_after(history, done))
+        done, now = list(done), self._now()
+        bought = any(closed.status == Status.COMPLETE for closed in done)
+        enriched = self._enriched(history, run_id, now) if bought else None
+        return CloseRun(run_id, history.prospect.id, now, self._standing_after(history, done), enriched)
+
+    def _enriched(self, history: History, run_id: str, now: str) -> Event:
+        prospect = history.prospect
+        return Event(Action.PROFILE_ENRICHED, prospect.tenant_id, self._order.user_id, now, prospect.id, id=run_id)
 
     def _standing_after(self, history: History, done: Iterable[Closed]) -> str:
         """Derive the prospect's one-word status from what is stored and what this run closed."""

@@ -16,10 +16,12 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from sluiceway.activity import stand_in
 from sluiceway.identifier import new_id, reissued
-from sluiceway.outcome import OPEN, Status, enrichment_status
+from sluiceway.outcome import ERASED, OPEN, Status, enrichment_status
 from sluiceway.prospect import Person, fold
 from sluiceway.rights.suppression import PEOPLE, Suppressions
+from sluiceway.rollups import Ended, fold_ended, forget_messages, prospects_removed
 from sluiceway.sign import own_signs_of, people_in
 from sluiceway.store.bulk import Update
 from sluiceway.store.engine import Store, leave_no_trace
@@ -35,9 +37,6 @@ from sluiceway.store.schema import (
     runs,
     source_results,
 )
-
-ERASED: Final = "erased"
-"""What stands where something was that led to an erased person."""
 
 BY_REQUEST, BY_RETENTION = "request", "retention"
 
@@ -121,8 +120,10 @@ class _Money:
         self._connection = connection
         self._at = at
         self._pseudonyms = {row.id: f"{ERASED}-{uuid4().hex}" for row in people}
+        self._tenants = {row.id: row.tenant_id for row in people}
         r = source_results.c
         query = select(r.id, r.run_id, r.prospect_id, r.status, r.error, r.cached_from, r.closed_at)
+        query = query.add_columns(r.tenant_id, r.source, r.fingerprint)
         mine = r.prospect_id.in_(self._pseudonyms)
         self._results: list[Row[Any]] = list(connection.execute(query.where(mine).order_by(r.id)))
         self._runs = self._runs_of(people)
@@ -140,6 +141,19 @@ class _Money:
         _ATTEMPT.run(self._connection, list(self._attempt_rows()))
         _RESULT.run(self._connection, [self._result_row(result) for result in self._results])
         _RUN.run(self._connection, [self._run_row(run) for run in self._runs])
+        self._count_what_is_closed()
+        for prospect_id, pseudonym in self._pseudonyms.items():
+            run_ids = {run.id: self._run_ids[run.id] for run in self._runs if run.prospect_id == prospect_id}
+            stand_in(self._connection, self._tenants[prospect_id], prospect_id, pseudonym, run_ids)
+
+    def _count_what_is_closed(self) -> None:
+        cancelled = [
+            Ended(result.id, result.tenant_id, result.source, Status.CANCELLED.value, self._at, ERASED, None)
+            for result in self._results
+            if result.status in OPEN
+        ]
+        fold_ended(self._connection, cancelled)
+        forget_messages(self._connection, {result.fingerprint for result in self._results if result.fingerprint})
 
     def _attempt_rows(self) -> Iterator[tuple[Any, ...]]:
         a = attempts.c
@@ -185,7 +199,9 @@ def _said(error: str | None) -> str | None:
 def _forget(connection: Connection, ids: Sequence[str]) -> None:
     for table in (answers, batch_rows):
         connection.execute(delete(table).where(table.c.prospect_id.in_(ids)))
-    connection.execute(delete(prospects).where(prospects.c.id.in_(ids)))
+    p = prospects.c
+    gone = delete(prospects).where(p.id.in_(ids)).returning(p.tenant_id, p.created_at, p.covered_at)
+    prospects_removed(connection, [(tenant, added, covered) for tenant, added, covered in connection.execute(gone)])
 
 
 def _note(connection: Connection, people: Sequence[Row[Any]], calls: Mapping[str, int], why: Why) -> None:

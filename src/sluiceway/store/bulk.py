@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table
 
+from sluiceway.store.engine import run_in_driver
+
 _LARGEST = 128
 """Rows per statement: below every driver's limit on parameters for our widest table."""
 
@@ -39,14 +41,12 @@ class BulkStatement:
         self._types = [known.get(name) for name in self.columns]
         self._texts: dict[tuple[str, int], str] = {}
 
-    def run(self, connection: Connection, rows: Sequence[Row]) -> list[Any]:
+    def run(self, connection: Connection, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         """Run over all rows and return what RETURNING returned, if anything."""
-        returned: list[Any] = []
+        returned: list[tuple[Any, ...]] = []
         for chunk in _chunks(rows):
             flat = tuple(value for row in chunk for value in row)
-            result = connection.exec_driver_sql(self._text(connection, len(chunk)), flat)
-            if result.returns_rows:
-                returned.extend(result.fetchall())
+            returned.extend(run_in_driver(connection, self._text(connection, len(chunk)), flat))
         return returned
 
     def _text(self, connection: Connection, count: int) -> str:

@@ -24,7 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from sluiceway.errors import BadSetting, NewerStore, StoreUnavailable
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest migration; a test holds it against the migrations folder."""
 
 _BUSY_MS = 30_000
@@ -235,6 +235,25 @@ def is_unreachable(error: DBAPIError) -> bool:
     if name := getattr(error.orig, "sqlite_errorname", None):
         return str(name).startswith(_UNREACHABLE)
     return bool(error.connection_invalidated) or isinstance(error, OperationalError | InterfaceError)
+
+
+def run_in_driver(connection: Connection, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Run a statement as it stands, in the connection's transaction, and return its rows.
+
+    SQLAlchemy would add half again to what our bulk statements take; errors are raised as it raises them.
+    """
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall()) if cursor.description else []
+    except connection.dialect.loaded_dbapi.Error as error:
+        lost = connection.dialect.is_disconnect(error, connection.connection, cursor)
+        base = connection.dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(
+            statement, values, error, base, hide_parameters=True, connection_invalidated=lost
+        ) from error
+    finally:
+        cursor.close()
 
 
 def do_not_wait_for_locks(connection: Connection) -> None:

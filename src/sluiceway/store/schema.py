@@ -37,6 +37,18 @@ def _amount(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=True)
 
 
+def _failed(name: str, *columns: str) -> Index:
+    """Index only source results that failed, which are few."""
+    failed = text("fingerprint IS NOT NULL")
+    return Index(name, *columns, sqlite_where=failed, postgresql_where=failed)
+
+
+def _charges() -> list[Column[int]]:
+    """Return the columns that finished attempts are summed in."""
+    names = ("attempts", "billed", "free", "unknown", "not_sent", "milli_credits", "usd_micros", "unpriced")
+    return [_count(name) for name in names]
+
+
 facts = Table(
     "facts",
     metadata,
@@ -102,8 +114,16 @@ prospects = Table(
     Column("enrichment_status", Text, nullable=False, server_default=text("'none'")),
     _text("last_run_id", optional=True),
     _text("created_at"),
+    _text("covered_at", optional=True),
+    _text("covered_by", optional=True),
     UniqueConstraint("tenant_id", "identity_key"),
     UniqueConstraint("tenant_id", "external_id"),
+    Index(
+        "prospects_of_old",
+        "id",
+        sqlite_where=text("last_run_id IS NULL AND enrichment_source_status <> '{}'"),
+        postgresql_where=text("last_run_id IS NULL AND enrichment_source_status <> '{}'"),
+    ),
     comment="Who was asked about, what is held about them, and how each source stands.",
 )
 
@@ -148,8 +168,12 @@ source_results = Table(
     _text("retry_at", optional=True),
     _text("closed_at", optional=True),
     _text("wake_at", optional=True),
+    _text("fingerprint", optional=True),
     UniqueConstraint("run_id", "source"),
     Index("source_results_prospect", "prospect_id", "source"),
+    _failed("source_results_failed", "closed_at", "id"),
+    _failed("source_results_failed_tenant", "tenant_id", "closed_at", "id"),
+    _failed("source_results_failed_alike", "fingerprint", "closed_at", "id"),
     sqlite_with_rowid=False,
     comment="One row per run and source, closed once with the outcome a person sees.",
 )
@@ -271,18 +295,247 @@ usage_hours = Table(
     _text("provider"),
     _text("source"),
     _text("tenant_id"),
-    _count("attempts"),
-    _count("billed"),
-    _count("free"),
-    _count("unknown"),
-    _count("not_sent"),
-    _count("milli_credits"),
-    _count("usd_micros"),
-    _count("unpriced"),
+    *_charges(),
     _count("latency_us"),
     PrimaryKeyConstraint("day", "hour", "provider", "source", "tenant_id"),
+    Index("usage_hours_tenant", "tenant_id", "provider", "day"),
     sqlite_with_rowid=False,
     comment="Rollup of finished attempts by UTC hour; `unpriced` counts billed ones whose dollars are unknown.",
+)
+
+provider_hours = Table(
+    "provider_hours",
+    metadata,
+    _text("day"),
+    Column("hour", Integer, nullable=False),
+    _text("provider"),
+    _text("source"),
+    _text("trigger"),
+    *_charges(),
+    PrimaryKeyConstraint("day", "hour", "provider", "source", "trigger"),
+    sqlite_with_rowid=False,
+    comment="Rollup of everybody's finished attempts by UTC hour: few rows, however many tenants there are.",
+)
+
+usage_days = Table(
+    "usage_days",
+    metadata,
+    _text("day"),
+    _text("tenant_id"),
+    _text("user_id"),
+    _text("api_key_id"),
+    _text("batch_id"),
+    _text("trigger"),
+    _text("provider"),
+    *_charges(),
+    PrimaryKeyConstraint("day", "tenant_id", "user_id", "api_key_id", "batch_id", "trigger", "provider"),
+    sqlite_with_rowid=False,
+    comment="Rollup of finished attempts by UTC day and by who they were for and through what; empty is nobody.",
+)
+
+tenant_days = Table(
+    "tenant_days",
+    metadata,
+    _text("day"),
+    _text("tenant_id"),
+    _text("provider"),
+    *_charges(),
+    PrimaryKeyConstraint("day", "tenant_id", "provider"),
+    sqlite_with_rowid=False,
+    comment="Rollup of finished attempts by UTC day and tenant, however many users and batches it has.",
+)
+
+unviewed_days = Table(
+    "unviewed_days",
+    metadata,
+    _text("day"),
+    _text("tenant_id"),
+    _count("usd_micros"),
+    _count("unpriced"),
+    PrimaryKeyConstraint("day", "tenant_id"),
+    sqlite_with_rowid=False,
+    comment="What was spent, by UTC day, on prospects whose profile nobody has viewed so far.",
+)
+
+duration_days = Table(
+    "duration_days",
+    metadata,
+    _text("day"),
+    _text("source"),
+    Column("bucket", Integer, nullable=False),
+    _count("attempts"),
+    PrimaryKeyConstraint("day", "source", "bucket"),
+    sqlite_with_rowid=False,
+    comment="How long finished attempts took: a histogram per UTC day and source, in fixed buckets.",
+)
+
+tenant_duration_days = Table(
+    "tenant_duration_days",
+    metadata,
+    _text("tenant_id"),
+    _text("day"),
+    _text("source"),
+    Column("bucket", Integer, nullable=False),
+    _count("attempts"),
+    PrimaryKeyConstraint("tenant_id", "day", "source", "bucket"),
+    sqlite_with_rowid=False,
+    comment="How long finished attempts took, for each tenant.",
+)
+
+outcome_days = Table(
+    "outcome_days",
+    metadata,
+    _text("day"),
+    _text("source"),
+    _text("status"),
+    _count("results"),
+    PrimaryKeyConstraint("day", "source", "status"),
+    sqlite_with_rowid=False,
+    comment="How source results ended, by the UTC day they were closed.",
+)
+
+tenant_outcome_days = Table(
+    "tenant_outcome_days",
+    metadata,
+    _text("tenant_id"),
+    _text("day"),
+    _text("source"),
+    _text("status"),
+    _count("results"),
+    PrimaryKeyConstraint("tenant_id", "day", "source", "status"),
+    sqlite_with_rowid=False,
+    comment="How source results ended, for each tenant.",
+)
+
+error_groups = Table(
+    "error_groups",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    _text("source"),
+    _text("status"),
+    _text("message"),
+    _text("first_seen"),
+    _text("last_seen"),
+    _count("results"),
+    comment="Failed source results that say the same, with numbers, names and addresses taken out of the message.",
+)
+
+error_tenants = Table(
+    "error_tenants",
+    metadata,
+    _text("fingerprint"),
+    _text("tenant_id"),
+    _text("first_seen"),
+    _text("last_seen"),
+    _count("results"),
+    PrimaryKeyConstraint("fingerprint", "tenant_id"),
+    sqlite_with_rowid=False,
+    comment="Which tenants an error group is about.",
+)
+
+error_days = Table(
+    "error_days",
+    metadata,
+    _text("fingerprint"),
+    _text("day"),
+    _count("results"),
+    PrimaryKeyConstraint("fingerprint", "day"),
+    sqlite_with_rowid=False,
+    comment="How many results of an error group were closed on each UTC day.",
+)
+
+coverage_days = Table(
+    "coverage_days",
+    metadata,
+    _text("day"),
+    _text("tenant_id"),
+    _count("prospects"),
+    _count("covered"),
+    PrimaryKeyConstraint("day", "tenant_id"),
+    sqlite_with_rowid=False,
+    comment="Prospects that are held: on which UTC day they were added, and on which the first field was bought.",
+)
+
+activity = Table(
+    "activity",
+    metadata,
+    _text("tenant_id"),
+    _text("id"),
+    _text("day"),
+    _text("at"),
+    _text("user_id"),
+    _text("action"),
+    _text("target", optional=True),
+    PrimaryKeyConstraint("tenant_id", "id"),
+    Index(
+        "activity_target",
+        "target",
+        sqlite_where=text("action <> 'profile_enriched'"),
+        postgresql_where=text("action <> 'profile_enriched'"),
+    ),
+    sqlite_with_rowid=False,
+    comment="What users did: who, on whose behalf, to what, when. Written once under an id of the tenant's.",
+)
+
+exported = Table(
+    "exported",
+    metadata,
+    _text("prospect_id"),
+    _text("tenant_id"),
+    _text("activity_id"),
+    PrimaryKeyConstraint("prospect_id", "tenant_id", "activity_id"),
+    sqlite_with_rowid=False,
+    comment="Which prospects an export took out.",
+)
+
+activity_days = Table(
+    "activity_days",
+    metadata,
+    _text("day"),
+    _text("tenant_id"),
+    _text("user_id"),
+    _text("action"),
+    _count("events"),
+    PrimaryKeyConstraint("day", "tenant_id", "user_id", "action"),
+    sqlite_with_rowid=False,
+    comment="How often each user did what, by UTC day.",
+)
+
+action_days = Table(
+    "action_days",
+    metadata,
+    _text("action"),
+    _text("day"),
+    _text("tenant_id"),
+    _count("events"),
+    _count("prospects"),
+    PrimaryKeyConstraint("action", "day", "tenant_id"),
+    sqlite_with_rowid=False,
+    comment="How often each tenant did what, by UTC day; `prospects` are those it was last done to on that day.",
+)
+
+active_users = Table(
+    "active_users",
+    metadata,
+    _text("tenant_id"),
+    _text("user_id"),
+    _text("first_at"),
+    _text("last_at"),
+    PrimaryKeyConstraint("tenant_id", "user_id"),
+    sqlite_with_rowid=False,
+    comment="When each user first and last did anything.",
+)
+
+prospect_marks = Table(
+    "prospect_marks",
+    metadata,
+    _text("prospect_id"),
+    _text("action"),
+    _text("tenant_id"),
+    _text("day"),
+    PrimaryKeyConstraint("prospect_id", "action"),
+    sqlite_with_rowid=False,
+    comment="On which UTC day a prospect was last viewed, enriched or exported.",
 )
 
 daily_totals = Table(
@@ -401,6 +654,25 @@ provider_meters = Table(
     _text("error", optional=True),
     Index("provider_meters_series", "provider", "credential_id", "meter", "read_at"),
     comment="What providers themselves say was used and is left, as a series; `error` where they would not say.",
+)
+
+meter_days = Table(
+    "meter_days",
+    metadata,
+    _text("provider"),
+    _text("meter"),
+    _text("day"),
+    _text("unit"),
+    _text("since"),
+    _text("until"),
+    Column("theirs", BigInteger, nullable=False),
+    Column("ours_least", BigInteger, nullable=False),
+    _amount("ours_most"),
+    Column("outside", BigInteger, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    PrimaryKeyConstraint("provider", "meter", "day"),
+    sqlite_with_rowid=False,
+    comment="A provider's own meter beside our attempts on a UTC day, as of its last reading of that day.",
 )
 
 suppressions = Table(

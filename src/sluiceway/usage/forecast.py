@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from statistics import mean, median
 from typing import Any, Final
@@ -18,7 +19,7 @@ import msgspec
 from sqlalchemy import Connection, Select, case, func, literal_column, select
 
 from sluiceway.outcome import ChargeKind, timestamp
-from sluiceway.store.schema import attempts, usage_hours
+from sluiceway.store.schema import attempts, provider_hours, usage_hours
 from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, Use, uses
 
@@ -87,8 +88,7 @@ def forecast(
     used = _from_first_use(hourly[-HISTORY_DAYS * 24 :])
     if reason := _too_little(used):
         return NotEnough(reason)
-    hours = _Hours(_hour_of(now) - timedelta(hours=len(used)), len(used) + math.ceil(HORIZON / _HOUR) + 1)
-    tests = _back_tests(used, hours)
+    hours, tests = _back_tested(tuple(used), _hour_of(now))
     error = _day_ahead_error(tests)
     if error >= _LARGEST_ERROR:
         return NotEnough(f"use is too irregular: forecasts of a day were off by {error:.0%}, in the median")
@@ -137,7 +137,7 @@ def _quota_forecast(connection: Connection, use: Use, now: datetime) -> QuotaFor
 def hourly_use(connection: Connection, quota: Quota, now: datetime) -> list[float]:
     """Return what calls used of a quota in each full UTC hour of the last `HISTORY_DAYS`, oldest first."""
     this_hour = _hour_of(now)
-    u = usage_hours.c
+    u = (provider_hours if quota.tenant_id is None else usage_hours).c
     amount = {
         Unit.REQUESTS: u.attempts - u.not_sent,
         Unit.CREDITS: u.milli_credits,
@@ -242,6 +242,13 @@ def _level(used: Sequence[float], rates: Sequence[float], half_life: float) -> f
         seen = seen * kept + amount
         expected = expected * kept + rate
     return (seen + prior) / (expected + prior)
+
+
+@lru_cache(maxsize=256)
+def _back_tested(used: tuple[float, ...], this_hour: datetime) -> tuple[_Hours, list[_BackTest]]:
+    """Return the hours of a history and those to come, and its back-tests, which are the same for a whole hour."""
+    hours = _Hours(this_hour - timedelta(hours=len(used)), len(used) + math.ceil(HORIZON / _HOUR) + 1)
+    return hours, _back_tests(used, hours)
 
 
 class _BackTest(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from sluiceway.outcome import SUPPRESSED, Charge, ChargeKind, as_json, status_payload
-from sluiceway.rights.erasure import ERASED
+from sluiceway.activity import Event, record
+from sluiceway.outcome import ERASED, SUPPRESSED, Charge, ChargeKind, as_json, status_payload
 from sluiceway.rights.suppression import Suppressions, Unwanted, people_version
-from sluiceway.rollups import HoursFold, Moved
+from sluiceway.rollups import Ended, Folds, Moved, fingerprint, fold_ended, prospects_covered
 from sluiceway.store.bulk import Insert, Lookup, Update, Upsert
 from sluiceway.store.engine import merge_json
 from sluiceway.store.schema import answers, attempts, documents, external_usage, prospects, runs, source_results
@@ -176,12 +176,13 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 
 
 class CloseRun(msgspec.Struct, frozen=True, gc=False):
-    """End a run; `status` becomes the prospect's own."""
+    """End a run; `status` becomes the prospect's own. `enriched` says for whom, where the run bought data."""
 
     run_id: str
     prospect_id: str
     at: str
     status: str
+    enriched: Event | None = None
 
 
 class TakeOver(msgspec.Struct, frozen=True, gc=False):
@@ -211,7 +212,7 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     run: Callable[[Connection], Any]
 
 
-Op = OpenRun | Begin | Finish | CloseResult | Hold | CloseRun | TakeOver | External | Task
+Op = OpenRun | Begin | Finish | CloseResult | Hold | CloseRun | TakeOver | External | Event | Task
 
 _CLAIM = Update(
     prospects,
@@ -221,7 +222,11 @@ _CLAIM = Update(
     returning="prospects.last_run_id",
 )
 _RUNS = Insert(runs, RunRow.__struct_fields__)
+_ENDED = ", ".join(f"source_results.{name}" for name in Ended.__struct_fields__)
 _RESULTS = Insert(source_results, ResultRow.__struct_fields__)
+_CLOSED_RESULTS = Insert(
+    source_results, (*ResultRow.__struct_fields__, "fingerprint"), returning=", ".join(Ended.__struct_fields__)
+)
 _BEGIN = Insert(attempts, Attempt.__struct_fields__, returning="id")
 _BEGUN = Lookup(attempts, ("day", "id"), select="w.id", where="w.day = v.day AND w.id = v.id")
 _ANSWERS = Insert(answers, ("attempt_id", "day", "tenant_id", "prospect_id", "source", "request_key", "at", "reading"))
@@ -259,14 +264,14 @@ _CORRECT = Update(
     returning=_MOVED,
 )
 
-_CLOSED = ("id", "status", "error", "cached_from", "attempt_id", "retry_at", "closed_at", "subject_key")
+_CLOSED = ("id", "status", "error", "cached_from", "attempt_id", "retry_at", "closed_at", "fingerprint", "subject_key")
 _CLOSE_RESULTS = Update(
     source_results,
     _CLOSED,
     change=", ".join(f"{name} = v.{name}" for name in _CLOSED[1:-1])
     + ", subject_key = coalesce(v.subject_key, source_results.subject_key)",
     where="source_results.id = v.id AND source_results.closed_at IS NULL",
-    returning="source_results.id",
+    returning=_ENDED,
 )
 _HOLD = Update(
     source_results,
@@ -279,6 +284,7 @@ _CLOSE_RUNS = Update(
     ("id", "closed_at", "status"),
     change="closed_at = v.closed_at, status = v.status",
     where="runs.id = v.id AND runs.closed_at IS NULL",
+    returning="runs.id",
 )
 _STANDING = Update(
     prospects,
@@ -326,17 +332,19 @@ def apply(
     else:
         limits.leave_out()
     unwanted = _watch(connection, sorted_ops, suppressions) if suppressions else set()
-    opened = _open(connection, [op for op in sorted_ops.opens if op.run.prospect_id not in unwanted])
+    opened, ended = _open(connection, [op for op in sorted_ops.opens if op.run.prospect_id not in unwanted])
     refused = _begin(connection, sorted_ops, opened, limits, unwanted)
     taken = _ids(_TAKE_OVER.run(connection, [[op.run_id, op.worker_id, op.former] for op in sorted_ops.take_overs]))
-    hours, totals = HoursFold(), TotalsFold()
-    finished = _finish(connection, sorted_ops.finishes, hours, totals, limits)
+    folds, totals = Folds(), TotalsFold()
+    finished = _finish(connection, sorted_ops.finishes, folds, totals, limits)
     booked = _book(connection, sorted_ops.externals, totals)
     _keep(connection, sorted_ops.finishes)
-    _close(connection, sorted_ops, opened)
-    hours.write(connection)
+    closed, bought = _close(connection, sorted_ops, opened)
+    folds.write(connection)
     totals.write(connection)
-    moved = finished | booked | taken
+    fold_ended(connection, [*ended, *closed])
+    recorded = record(connection, [*sorted_ops.recorded, *bought])
+    moved = finished | booked | taken | recorded
     return [_result(op, result, moved, opened, refused) for op, result in zip(ops, done, strict=True)]
 
 
@@ -349,7 +357,7 @@ def _result(op: Op, result: Any, moved: set[str], opened: set[str], refused: dic
             return refused.get(op.attempt.id, True)
         case TakeOver():
             return op.run_id in moved
-        case Finish() | External():
+        case Finish() | External() | Event():
             return op.id in moved
         case _:
             return result
@@ -367,6 +375,7 @@ class _Sorted:
         self.run_ends: list[CloseRun] = []
         self.take_overs: list[TakeOver] = []
         self.externals: list[External] = []
+        self.recorded: list[Event] = []
         places: dict[type, list[Any]] = {
             OpenRun: self.opens,
             Begin: self.begins,
@@ -376,6 +385,7 @@ class _Sorted:
             CloseRun: self.run_ends,
             TakeOver: self.take_overs,
             External: self.externals,
+            Event: self.recorded,
         }
         for op in ops:
             if not isinstance(op, Task):
@@ -422,12 +432,15 @@ def _without_the_erased(connection: Connection, finishes: Sequence[Finish]) -> l
     ]
 
 
-def _open(connection: Connection, opens: Sequence[OpenRun]) -> set[str]:
+def _open(connection: Connection, opens: Sequence[OpenRun]) -> tuple[set[str], list[Ended]]:
+    """Open runs, and return which were, with those of their source results that are closed from the start."""
     claims = sorted((op.run.prospect_id, op.run.id, op.former or "", op.run.status) for op in opens)
     opened = _ids(_CLAIM.run(connection, claims))
     _RUNS.run(connection, [_row(op.run) for op in opens if op.run.id in opened])
-    _RESULTS.run(connection, [_row(row) for op in opens if op.run.id in opened for row in op.results])
-    return opened
+    results = [row for op in opens if op.run.id in opened for row in op.results]
+    _RESULTS.run(connection, [_row(row) for row in results if not row.closed_at])
+    closed = [(*_row(row), fingerprint(row.source, row.status, row.error)) for row in results if row.closed_at]
+    return opened, [Ended(*row) for row in _CLOSED_RESULTS.run(connection, closed)]
 
 
 def _begin(
@@ -458,7 +471,7 @@ def _without_those_begun(
 
 
 def _finish(
-    connection: Connection, finishes: Sequence[Finish], hours: HoursFold, totals: TotalsFold, limits: Limits
+    connection: Connection, finishes: Sequence[Finish], folds: Folds, totals: TotalsFold, limits: Limits
 ) -> set[str]:
     """Close attempts and fold exactly those that a statement moved."""
     finishes = _one_end_each(finishes)
@@ -467,9 +480,9 @@ def _finish(
     late = [_finished(op) for op in finishes if op.id not in moved]
     corrected = [Moved(*row) for row in _CORRECT.run(connection, late)] if late else []
     for row in finished:
-        hours.finished(row)
+        folds.finished(row)
     for row in corrected:
-        hours.corrected(row)
+        folds.corrected(row)
     for row in (*finished, *corrected):
         _count(row, totals)
     limits.settle(connection, finished, corrected)
@@ -530,8 +543,11 @@ def _keep(connection: Connection, finishes: Sequence[Finish]) -> None:
     _STILL_CURRENT.run(connection, sorted(current))
 
 
-def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
-    """Close source results and runs, and merge what they brought into their prospects."""
+def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> tuple[list[Ended], list[Event]]:
+    """Close source results and runs, and merge what they brought into their prospects.
+
+    Returns the results that were closed, and what the runs that were closed bought for their users.
+    """
     from_the_start = [
         Close(row.id, row.prospect_id, row.source, row.status, row.closed_at, row.error)
         for op in ops.opens
@@ -541,16 +557,21 @@ def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> None:
     ]
     closes = [op.close for op in ops.finishes if op.close] + [op.close for op in ops.closes]
     rows = [
-        (c.source_result_id, c.status, c.error, c.cached_from, c.attempt_id, c.retry_at, c.at, c.subject_key)
+        (
+            c.source_result_id, c.status, c.error, c.cached_from, c.attempt_id, c.retry_at, c.at,
+            fingerprint(c.source, c.status, c.error), c.subject_key,
+        )
         for c in closes
-    ]
-    closed = _ids(_CLOSE_RESULTS.run(connection, rows))
+    ]  # fmt: skip
+    ended = [Ended(*row) for row in _CLOSE_RESULTS.run(connection, rows)]
+    closed = {one.id for one in ended}
     _HOLD.run(connection, [(op.source_result_id, "waiting", op.reason, op.wake_at) for op in ops.holds])
     closed |= {close.source_result_id for close in from_the_start}
     _merge(connection, [*from_the_start, *closes], closed)
-    _CLOSE_RUNS.run(connection, [(op.run_id, op.at, op.status) for op in ops.run_ends])
+    over = _ids(_CLOSE_RUNS.run(connection, [(op.run_id, op.at, op.status) for op in ops.run_ends]))
     standing = {op.prospect_id: op.status for op in ops.run_ends}
     _STANDING.run(connection, sorted(standing.items()))
+    return ended, [op.enriched for op in ops.run_ends if op.enriched and op.run_id in over]
 
 
 def _merge(connection: Connection, closes: Sequence[Close], closed: set[str]) -> None:
@@ -568,8 +589,28 @@ def _merge(connection: Connection, closes: Sequence[Close], closed: set[str]) ->
             fields.setdefault(close.prospect_id, {}).update(close.fields)
     touched = sorted(statuses.keys() | fields.keys())
     if touched:
-        rows = [(key, as_json(statuses.get(key, {})), as_json(fields.get(key, {}))) for key in touched]
-        _merge_statement(connection.dialect.name).run(connection, rows)
+        first = {close.prospect_id: close for close in reversed(closes) if close.fields}
+        rows = [
+            (key, as_json(statuses.get(key, {})), as_json(fields.get(key, {})), *_cover(first.get(key), closed))
+            for key in touched
+        ]
+        merged = _merge_statement(connection.dialect.name).run(connection, rows)
+        by = {row[-1] for row in rows if row[-1]}
+        covered = [(tenant, at) for tenant, at, covered_by in merged if covered_by in by]
+        late = [close for close in first.values() if close.source_result_id not in closed]
+        covered += [(tenant, at) for tenant, at in _COVER.run(connection, sorted(map(_late_cover, late)))]
+        prospects_covered(connection, covered)
+
+
+def _cover(close: Close | None, closed: set[str]) -> tuple[str | None, str | None]:
+    """Return when, and by which source result, a prospect is covered if it is not yet; a result is closed only once."""
+    if close is None or close.source_result_id not in closed:
+        return None, None
+    return close.at, close.source_result_id
+
+
+def _late_cover(close: Close) -> tuple[str, str, str]:
+    return close.prospect_id, close.at, close.source_result_id
 
 
 def _status_patch(close: Close) -> dict[str, str | None]:
@@ -577,6 +618,14 @@ def _status_patch(close: Close) -> dict[str, str | None]:
     return {"error": None, **status_payload(close.status, close.at, close.error)}
 
 
+# An answer that comes after its result was closed brings fields all the same.
+_COVER = Update(
+    prospects,
+    ("id", "covered_at", "covered_by"),
+    change="covered_at = v.covered_at, covered_by = v.covered_by",
+    where="prospects.id = v.id AND prospects.covered_at IS NULL",
+    returning="prospects.tenant_id, prospects.covered_at",
+)
 _merge_statements: dict[str, Update] = {}
 
 
@@ -586,8 +635,11 @@ def _merge_statement(dialect: str) -> Update:
         fields = merge_json(dialect, "prospects.fields", "v.fields")
         _merge_statements[dialect] = Update(
             prospects,
-            ("id", "enrichment_source_status", "fields"),
-            change=f"enrichment_source_status = {status}, fields = {fields}",
+            ("id", "enrichment_source_status", "fields", "covered_at", "covered_by"),
+            change=f"enrichment_source_status = {status}, fields = {fields}, "
+            "covered_at = coalesce(prospects.covered_at, v.covered_at), "
+            "covered_by = coalesce(prospects.covered_by, v.covered_by)",
             where="prospects.id = v.id",
+            returning="prospects.tenant_id, prospects.covered_at, prospects.covered_by",
         )
     return _merge_statements[dialect]

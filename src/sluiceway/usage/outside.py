@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from sluiceway.store.schema import provider_meters
+from sluiceway.store.bulk import Upsert
+from sluiceway.store.schema import meter_days, provider_meters
 from sluiceway.usage.provider_meter import compare
 
 
@@ -37,6 +38,19 @@ def metered_days(connection: Connection, since: str = "") -> list[MeteredDay]:
     """Compare every meter, on every UTC day from `since` (`YYYY-MM-DD`) on that it was read, with what we sent."""
     found = (_metered(connection, last) for last in _last_readings(connection, since))
     return [metered for metered in found if metered]
+
+
+_KEEP = Upsert(
+    meter_days,
+    MeteredDay.__struct_fields__,
+    ("provider", "meter", "day"),
+    ", ".join(f"{name} = excluded.{name}" for name in MeteredDay.__struct_fields__[3:]),
+)
+
+
+def keep_days(connection: Connection, days: Sequence[MeteredDay]) -> None:
+    """Keep what meters counted beside ours, in place of what was kept of the same days: comparing takes a while."""
+    _KEEP.run(connection, [msgspec.structs.astuple(day) for day in days])
 
 
 def _last_readings(connection: Connection, since: str) -> Iterator[Any]:

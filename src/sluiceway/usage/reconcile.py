@@ -13,14 +13,15 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, case, func, select, update
 
+from sluiceway import activity, rollups
 from sluiceway.outcome import ChargeKind
 from sluiceway.rollups import KEY, SUMS, folded, rebuild
 from sluiceway.store.bulk import Upsert
-from sluiceway.store.facts import ledger_horizon
+from sluiceway.store.facts import fact, ledger_horizon, set_fact
 from sluiceway.store.schema import attempts, daily_totals, external_usage, usage_hours
 from sluiceway.usage.counter import PLATFORM, DailyTotal, usage_key
 from sluiceway.usage.on_redis import first_live_day
-from sluiceway.usage.outside import MeteredDay, metered_days
+from sluiceway.usage.outside import MeteredDay, keep_days, metered_days
 
 ReadCounters = Callable[[Sequence[str]], Mapping[str, int | None]]
 """Given counters' names, returns the values of those that exist; `None` for one that is not a whole number."""
@@ -73,17 +74,26 @@ class Line(msgspec.Struct):
 
 
 class Reconciliation(msgspec.Struct, frozen=True):
-    """All lines, oldest first. `counters_compared` tells whether there is a Redis at all."""
+    """All lines, oldest first, and the sums behind other figures that are not what their rows add up to.
+
+    `counters_compared` tells whether there is a Redis at all.
+    """
 
     since: str
     horizon: str | None
     counters_compared: bool
     lines: list[Line]
+    figures: list[rollups.Drift] = []
 
     @property
     def drifting(self) -> list[Line]:
         """The lines on which something differs."""
         return [line for line in self.lines if line.drifts]
+
+    @property
+    def drifts(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.drifting or self.figures)
 
     @property
     def outside(self) -> bool:
@@ -107,7 +117,8 @@ def reconcile(
     for metered in metered_days(connection, _first_unsealed(since, sheet.horizon)):
         sheet.compare_meter(metered)
     lines = sorted(sheet.lines.values(), key=lambda line: (line.day, line.provider))
-    return Reconciliation(since, sheet.horizon, counters is not None, lines)
+    figures = [*rollups.drifts(connection, since), *activity.drifts(connection, since)]
+    return Reconciliation(since, sheet.horizon, counters is not None, lines, figures)
 
 
 def _first_unsealed(since: str, horizon: str | None) -> str:
@@ -270,6 +281,20 @@ def _count(value: str) -> int | None:
 
 # Mending.
 
+_FOLDED: Final = "figures"
+_FIGURES_VERSION: Final = "1"
+"""Raised when a sum is added or made otherwise, so that stores of an earlier version fold theirs anew."""
+
+
+def fold_if_never(connection: Connection) -> bool:
+    """Fold every sum anew where an earlier version has not; returns whether that was so. Large stores take a while."""
+    if fact(connection, _FOLDED) == _FIGURES_VERSION:
+        return False
+    rollups.rebuild_all(connection)
+    activity.rebuild(connection)
+    set_fact(connection, _FOLDED, _FIGURES_VERSION)
+    return True
+
 
 class Change(msgspec.Struct, frozen=True):
     """One figure that was mended."""
@@ -289,11 +314,21 @@ def fix(connection: Connection, found: Reconciliation) -> list[Change]:
     whose counter is wrong, has a higher version afterwards, so that it is published again.
     """
     mendable = [(line, drift) for line in found.drifting for drift in line.drifts if drift.mendable]
-    rebuild(connection, sorted({line.day for line, drift in mendable if drift.where == "rollup"}))
+    days = {line.day for line, drift in mendable if drift.where == "rollup"} | {drift.day for drift in found.figures}
+    rebuild(connection, sorted(days - {""}))
+    keep_days(connection, [metered for line in found.lines for metered in line.meters])
+    if found.figures:
+        rollups.rebuild_groups(connection)
+        activity.rebuild(connection)
     of_totals = {(line.provider, line.day): line.sealed for line, drift in mendable if drift.where != "rollup"}
     _raise_versions(connection, of_totals)
     rebuild_totals(connection, [key for key, sealed in of_totals.items() if not sealed])
-    return [Change(line.provider, line.day, d.where, d.figure, d.found, d.should_be) for line, d in mendable]
+    changes = [Change(line.provider, line.day, d.where, d.figure, d.found, d.should_be) for line, d in mendable]
+    return changes + [_changed(drift) for drift in found.figures]
+
+
+def _changed(drift: rollups.Drift) -> Change:
+    return Change("", drift.day, drift.table, f"{drift.figure} of {drift.key}", drift.found, drift.should_be)
 
 
 def _raise_versions(connection: Connection, keys: Iterable[Key]) -> None:

@@ -56,13 +56,14 @@ def reconcile(
             found = _look(kept, since)
     if as_json:
         said = {
-            "drift": bool(found.drifting), "changes": changes, "since": found.since or None, "horizon": found.horizon,
+            "drift": found.drifts, "changes": changes, "since": found.since or None, "horizon": found.horizon,
             "counters_compared": found.counters_compared, "lines": found.lines,
+            "figures": found.figures,
         }  # fmt: skip
         typer.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
     else:
         _show(found, changes)
-    if found.drifting or (strict and found.outside):
+    if found.drifts or (strict and found.outside):
         raise typer.Exit(1)
 
 
@@ -96,7 +97,11 @@ def _look(kept: _Kept, since: str) -> Reconciliation:
     while True:
         found = _compare(kept, since)
         drifts = [drift for line in found.drifting for drift in line.drifts]
-        lagging = bool(drifts) and all(drift.where == "counter" and not drift.foreign for drift in drifts)
+        lagging = (
+            bool(drifts)
+            and not found.figures
+            and all(drift.where == "counter" and not drift.foreign for drift in drifts)
+        )
         if not lagging or time.monotonic() > give_up:
             return found
         time.sleep(_LOOK_AGAIN_S)
@@ -146,6 +151,9 @@ def _show(found: Reconciliation, changes: list[Change]) -> None:
     for line in found.drifting:
         for drift in line.drifts:
             screen.print(f"{line.provider} {line.day}: {_words(drift)}")
+    for one in found.figures[:_LINES_SHOWN]:
+        held = "is missing" if one.found is None else f"is {one.found:,}"
+        screen.print(f"{one.table} {one.day}, {one.key}: {one.figure} {held}, and it is {one.should_be:,}")
     screen.print(_verdict(found))
 
 
@@ -181,9 +189,10 @@ def _words(drift: Drift) -> str:
 
 def _verdict(found: Reconciliation) -> str:
     without = "" if found.counters_compared else " (No Redis is set, so no counters were compared.)"
-    if not found.drifting:
+    if not found.drifts:
         return f"No drift.{without}"
-    mendable = any(drift.mendable for line in found.drifting for drift in line.drifts)
+    mendable = bool(found.figures) or any(drift.mendable for line in found.drifting for drift in line.drifts)
     what_to_do = " `sluiceway usage reconcile --fix` folds the sums anew." if mendable else ""
     lines = "1 line" if len(found.drifting) == 1 else f"{len(found.drifting):,} lines"
-    return f"Drift on {lines}.{what_to_do}{without}"
+    figures = f" and in {len(found.figures):,} other sums" if found.figures else ""
+    return f"Drift on {lines}{figures}.{what_to_do}{without}"
