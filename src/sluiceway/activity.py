@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, func, insert, literal_column, select, union_all, update
+from sqlalchemy import Connection, Select, and_, delete, func, insert, literal_column, select, union_all, update
 
 from sluiceway.identifier import new_id, reissued
 from sluiceway.rollups.rollup import Drift, Key, Rollup
@@ -24,6 +24,7 @@ from sluiceway.store.schema import (
     activity_days,
     exported,
     prospect_marks,
+    source_results,
 )
 
 
@@ -191,6 +192,29 @@ def _mark(connection: Connection, done: Iterable[tuple[Any, str, str, str]]) -> 
     take_from_unviewed(connection, (key[0] for key in later if key[1] == VIEWED and key not in held))
     _SET_MARK.run(connection, [(*key, *to) for key, to in sorted(later.items())])
     ACTION_DAYS.add(connection, moved)
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Something that was done to a prospect: viewed, enriched, imported, exported, …"""
+
+    at: str
+    user_id: str
+    action: str
+
+
+def done_to(connection: Connection, tenant_id: str, prospect_id: str) -> list[Done]:
+    """Return what users did to a prospect, oldest first: who viewed it, enriched it, took it out."""
+    a, e = activity.c, exported.c
+    mine = (a.tenant_id == tenant_id, a.target == prospect_id)
+    of_runs = select(source_results.c.run_id).where(source_results.c.prospect_id == prospect_id)
+    exports = select(e.activity_id).where(e.prospect_id == prospect_id, e.tenant_id == tenant_id)
+    which = (
+        and_(*mine, a.action != literal_column("'profile_enriched'")),
+        and_(*mine, a.id.in_(of_runs)),
+        and_(a.tenant_id == tenant_id, a.id.in_(exports)),
+    )
+    parts = [select(a.at, a.user_id, a.action).where(one) for one in which]
+    return sorted((Done(*row) for part in parts for row in connection.execute(part)), key=lambda done: done.at)
 
 
 _STAND_IN = Update(

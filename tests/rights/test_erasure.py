@@ -26,6 +26,7 @@ from builders import (
     the_end,
     write,
 )
+from sluiceway.activity import Action, Done, Event, Export, record_exported
 from sluiceway.outcome import UNKNOWN_CHARGE, ChargeKind, Status, as_json
 from sluiceway.pipeline.timeline import latest_runs, timeline
 from sluiceway.prospect import Field, Found, Person
@@ -59,7 +60,7 @@ from sluiceway.store.schema import (
     suppressions,
     usage_hours,
 )
-from sluiceway.usage.ledger import Answer, Begin, OpenRun, apply
+from sluiceway.usage.ledger import Answer, Begin, OpenRun, Task, apply
 from sluiceway.usage.resolve import Resolution, resolve
 from sluiceway.usage.spend import By, outcomes_by_source, spend_by
 
@@ -306,6 +307,10 @@ def test_a_report_says_what_is_held_who_said_so_which_calls_were_made_and_in_whi
         values |= {"trigger": "file", "refresh": False, "generation": 1, "created_at": AT, "finished_at": LATER}
         connection.execute(insert(batches).values(values))
     people = opened_list(store)
+    view = Event(Action.PROFILE_VIEWED, "default", "ann", AT, prospect_id)
+    export = Event(Action.CSV_EXPORTED, "default", "bob", LATER)
+    taken_out = Export(export.id, prospect_id, "default", LATER)
+    write(store, view, export, Task(lambda connection: record_exported(connection, [taken_out])))
     with store.read() as connection:
         said = report(connection, prospect_id, "Invitations to our fund.", people)
         assert report(connection, "nobody", "", people) is None
@@ -319,6 +324,7 @@ def test_a_report_says_what_is_held_who_said_so_which_calls_were_made_and_in_whi
     ]  # fmt: skip
     assert [(each.name, each.rows, each.finished_at) for each in said.batches] == [("people.csv", [1], LATER)]
     assert [each.source for each in said.answers] == ["apollo"]
+    assert said.done == [Done(AT, "ann", "profile_viewed"), Done(LATER, "bob", "csv_exported")]
     assert said.sources["apollo"].status == "complete"
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, FromClause, and_, func, literal_column, or_, 
 from sluiceway.admin.answer import About, Window, about
 from sluiceway.errors import BadInput
 from sluiceway.outcome import ChargeKind
+from sluiceway.store.facts import ledger_horizon
 from sluiceway.store.schema import attempts as every_attempt
 from sluiceway.store.schema import daily_totals, provider_hours, tenant_days, usage_days, usage_hours
 from sluiceway.tenancy.scope import Scope
@@ -159,6 +160,7 @@ def usage(
     _check(group_by, limit)
     within = {By.TENANT} if scope.tenant_id is not None else set()
     kept = _kept_for({*group_by, *which.given(), *within}, window)
+    _check_there(connection, kept, window)
     rows = _rows(connection, scope, kept, window, group_by, which)
     total = Counted()
     for row in rows:
@@ -190,6 +192,12 @@ def _kept_for(asked: set[By], window: Window) -> _Kept:
         most = max(kept.most_days for kept in able)
         raise BadInput(f"{' and '.join(sorted(asked))} can be told apart over at most {most} days")
     return fitting[0]
+
+
+def _check_there(connection: Connection, kept: _Kept, window: Window) -> None:
+    horizon = ledger_horizon(connection)
+    if kept.name == "attempts" and horizon is not None and window.since <= horizon:
+        raise BadInput(f"single calls up to {horizon} were dropped by age: what their sums do not tell is not known")
 
 
 def _rows(

@@ -227,6 +227,9 @@ def _show_report(report: Report) -> None:
     ])  # fmt: skip
     if report.calls_kept_after:
         screen.print(f"Calls up to {report.calls_kept_after} (UTC) are not kept one by one any more.")
+    _print_rows("What users did", ("at (UTC)", "user", "what"), [
+        (each.at[:19], each.user_id, each.action.replace("_", " ")) for each in report.done
+    ])  # fmt: skip
     _print_rows("In which files, which were written with what is held", ("file", "rows", "asked (UTC)", "written"), [
         (each.name, ", ".join(map(str, each.rows)), each.since[:19], (each.finished_at or "")[:19])
         for each in report.batches

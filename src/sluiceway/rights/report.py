@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select
 
+from sluiceway.activity import Done, done_to
 from sluiceway.outcome import SourceStatus, read_statuses
 from sluiceway.prospect import Person
 from sluiceway.rights.suppression import Suppressions, signs_of_row
@@ -61,7 +62,8 @@ class Batch(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """All that is held about one prospect. `purpose` is what the operator says it is for; `None` if they do not say.
 
-    Calls up to `calls_kept_after` (a UTC day) were dropped by age.
+    `done` is which users viewed, enriched or exported it. Calls up to `calls_kept_after` (a UTC day) were dropped by
+    age.
     """
 
     prospect_id: str
@@ -77,6 +79,7 @@ class Report(msgspec.Struct, frozen=True):
     calls: list[Call]
     calls_kept_after: str | None
     batches: list[Batch]
+    done: list[Done]
 
 
 def report(connection: Connection, prospect_id: str, purpose: str, suppressions: Suppressions) -> Report | None:
@@ -99,6 +102,7 @@ def report(connection: Connection, prospect_id: str, purpose: str, suppressions:
         calls=_calls(connection, prospect_id),
         calls_kept_after=ledger_horizon(connection),
         batches=_batches(connection, prospect_id),
+        done=done_to(connection, row.tenant_id, prospect_id),
     )
 
 
