@@ -70,6 +70,11 @@ def test_what_somebody_else_spends_is_shown_with_its_times_and_ours_beside_it(de
     shown = desk.look("usage", "meters", "--database", desk.url).out
     assert f"apollo: lead credits: 2 used outside Sluiceway between {outside['since'][5:10]}" in shown
     assert desk.usage()["apollo"]["unknown"] == 0
+    answer = desk.look("admin", "quota", "--json", "--database", desk.url).json()
+    (apollo,) = (one for one in answer["providers"] if one["provider"] == "apollo")
+    (kept,) = (meter for meter in apollo["meters"] if meter["meter"] == "lead credits")
+    assert (kept["outside"]["value"], kept["drift"]["value"]) == (2000, 0)
+    assert [(day["theirs"], day["ours_least"]) for day in kept["days"]] == [(ours + 2000, ours)]
 
 
 def test_a_key_that_may_not_see_its_credits_is_told_and_no_zero_is_shown(desk: Desk) -> None:

@@ -60,6 +60,7 @@ class MeterUse(msgspec.Struct, frozen=True):
     of what we hold to be billed, `outside` what was surely used outside Sluiceway, over these days.
     """
 
+    credential_id: str
     meter: str
     unit: str
     used: int | None
@@ -131,20 +132,20 @@ def _limit_use(use: Use, outlook: Forecast | NotEnough) -> LimitUse:
 
 
 def _meters(connection: Connection, window: Window) -> dict[str, list[MeterUse]]:
-    by_meter: dict[tuple[str, str], list[MeteredDay]] = defaultdict(list)
+    by_meter: dict[tuple[str, str, str], list[MeteredDay]] = defaultdict(list)
     m = meter_days.c
     query = select(*(m[name] for name in MeteredDay.__struct_fields__))
     query = query.where(m.day >= window.since, m.day <= window.until).order_by(m.provider, m.meter, m.day)
     for row in connection.execute(query):
         day = MeteredDay(*row)
-        by_meter[day.provider, day.meter].append(day)
+        by_meter[day.provider, day.credential_id, day.meter].append(day)
     found: dict[str, list[MeterUse]] = defaultdict(list)
     for last in latest(connection):
-        days = by_meter.get((last.provider, last.meter), [])
+        days = by_meter.get((last.provider, last.credential_id, last.meter), [])
         found[last.provider].append(
             MeterUse(
-                last.meter, last.unit, last.used, last.amount, last.remaining, last.resets_at, last.read_at, last.error,
-                _over(day.missing for day in days), _over(day.outside for day in days), days,
+                last.credential_id, last.meter, last.unit, last.used, last.amount, last.remaining, last.resets_at,
+                last.read_at, last.error, _over(day.missing for day in days), _over(day.outside for day in days), days,
             )
         )  # fmt: skip
     return found

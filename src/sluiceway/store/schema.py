@@ -660,6 +660,7 @@ meter_days = Table(
     "meter_days",
     metadata,
     _text("provider"),
+    _text("credential_id"),
     _text("meter"),
     _text("day"),
     _text("unit"),
@@ -670,7 +671,7 @@ meter_days = Table(
     _amount("ours_most"),
     Column("outside", BigInteger, nullable=False),
     Column("missing", BigInteger, nullable=False),
-    PrimaryKeyConstraint("provider", "meter", "day"),
+    PrimaryKeyConstraint("provider", "credential_id", "meter", "day"),
     sqlite_with_rowid=False,
     comment="A provider's own meter beside our attempts on a UTC day, as of its last reading of that day.",
 )

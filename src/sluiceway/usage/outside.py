@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
 from sluiceway.store.bulk import Upsert
 from sluiceway.store.schema import meter_days, provider_meters
+from sluiceway.usage.counter import PLATFORM
 from sluiceway.usage.provider_meter import compare
 
 
@@ -32,6 +33,7 @@ class MeteredDay(msgspec.Struct, frozen=True):
     ours_most: int | None
     outside: int
     missing: int
+    credential_id: str = PLATFORM
 
 
 def metered_days(connection: Connection, since: str = "") -> list[MeteredDay]:
@@ -40,11 +42,12 @@ def metered_days(connection: Connection, since: str = "") -> list[MeteredDay]:
     return [metered for metered in found if metered]
 
 
-_KEEP = Upsert(
+_DAY: Final = ("provider", "credential_id", "meter", "day")
+_KEEP: Final = Upsert(
     meter_days,
     MeteredDay.__struct_fields__,
-    ("provider", "meter", "day"),
-    ", ".join(f"{name} = excluded.{name}" for name in MeteredDay.__struct_fields__[3:]),
+    _DAY,
+    ", ".join(f"{name} = excluded.{name}" for name in MeteredDay.__struct_fields__ if name not in _DAY),
 )
 
 
@@ -55,15 +58,16 @@ def keep_days(connection: Connection, days: Sequence[MeteredDay]) -> None:
 
 def _last_readings(connection: Connection, since: str) -> Iterator[Any]:
     m = provider_meters.c
-    query = select(m.provider, m.meter, m.unit, func.max(m.read_at).label("read_at"))
+    query = select(m.provider, m.credential_id, m.meter, m.unit, func.max(m.read_at).label("read_at"))
     query = query.where(m.read_at >= since, m.error.is_(None))
-    query = query.group_by(m.provider, m.meter, m.unit, func.substr(m.read_at, 1, 10))
-    yield from connection.execute(query.order_by(m.provider, m.meter, func.max(m.read_at))).all()
+    query = query.group_by(m.provider, m.credential_id, m.meter, m.unit, func.substr(m.read_at, 1, 10))
+    yield from connection.execute(query.order_by(m.provider, m.credential_id, m.meter, func.max(m.read_at))).all()
 
 
 def _metered(connection: Connection, last: Any) -> MeteredDay | None:
     day = last.read_at[:10]
     compared = compare(connection, last.provider, last.meter, f"{day}T00:00:00.000Z", last.read_at)
+    compared = compared.of(last.credential_id)
     if compared.lost is None or compared.ours is None:
         return None
     least, most = compared.ours
@@ -71,4 +75,5 @@ def _metered(connection: Connection, last: Any) -> MeteredDay | None:
         last.provider, day, last.meter, last.unit, compared.wholes[0].since, compared.wholes[-1].until,
         compared.lost, least, most,
         outside=sum(stretch.outside_least for stretch in compared.outside), missing=max(0, least - compared.lost),
+        credential_id=last.credential_id,
     )  # fmt: skip

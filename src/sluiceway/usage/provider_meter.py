@@ -146,6 +146,11 @@ class Comparison(msgspec.Struct, frozen=True):
     parts: list[Stretch]
     wholes: list[Stretch]
 
+    def of(self, credential_id: str) -> Comparison:
+        """Return what of it is about one credential."""
+        parts, wholes = ([one for one in of if one.credential_id == credential_id] for of in (self.parts, self.wholes))
+        return Comparison(parts, wholes)
+
     @property
     def lost(self) -> int | None:
         """What the meter lost; `None` where no readings compare."""

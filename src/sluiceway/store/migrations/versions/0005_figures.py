@@ -240,6 +240,7 @@ def upgrade() -> None:
     op.create_table(
         "meter_days",
         sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("credential_id", sa.Text(), nullable=False),
         sa.Column("meter", sa.Text(), nullable=False),
         sa.Column("day", sa.Text(), nullable=False),
         sa.Column("unit", sa.Text(), nullable=False),
@@ -250,7 +251,7 @@ def upgrade() -> None:
         sa.Column("ours_most", sa.BigInteger(), nullable=True),
         sa.Column("outside", sa.BigInteger(), nullable=False),
         sa.Column("missing", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("provider", "meter", "day"),
+        sa.PrimaryKeyConstraint("provider", "credential_id", "meter", "day"),
         comment="A provider's own meter beside our attempts on a UTC day, as of its last reading of that day.",
         sqlite_with_rowid=False,
     )
