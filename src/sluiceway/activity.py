@@ -170,7 +170,13 @@ _MARKED = Lookup(
     select="w.prospect_id, w.action, w.tenant_id, w.day",
     where="w.prospect_id = v.prospect_id AND w.action = v.action",
 )
-_SET_MARK = Upsert(prospect_marks, _MARKS, ("prospect_id", "action"), "day = excluded.day")
+_NEW_MARK = Insert(prospect_marks, _MARKS, returning="prospect_id, action")
+_MOVE_MARK = Update(
+    prospect_marks,
+    ("prospect_id", "action", "day"),
+    change="day = v.day",
+    where="prospect_marks.prospect_id = v.prospect_id AND prospect_marks.action = v.action",
+)
 
 
 def _mark(connection: Connection, done: Iterable[tuple[Any, str, str, str]]) -> None:
@@ -181,17 +187,27 @@ def _mark(connection: Connection, done: Iterable[tuple[Any, str, str, str]]) -> 
         latest[prospect_id, action] = (tenant_id, day) if before is None else (before[0], max(before[1], day))
     if not latest:
         return
-    held = {(row[0], row[1]): (row[2], row[3]) for row in _MARKED.run(connection, sorted(latest))}
-    later = {key: to for key, to in latest.items() if key not in held or held[key][1] < to[1]}
     moved: dict[Key, list[int]] = {}
-    for key, (tenant_id, day) in later.items():
-        if key in held:
-            whose, earlier = held[key]
-            moved.setdefault((key[1], earlier, whose), [0, 0])[1] -= 1
+    first = {(row[0], row[1]) for row in _NEW_MARK.run(connection, [(*key, *to) for key, to in sorted(latest.items())])}
+    for key in first:
+        tenant_id, day = latest[key]
         moved.setdefault((key[1], day, tenant_id), [0, 0])[1] += 1
-    take_from_unviewed(connection, (key[0] for key in later if key[1] == VIEWED and key not in held))
-    _SET_MARK.run(connection, [(*key, *to) for key, to in sorted(later.items())])
+    if again := {key: latest[key][1] for key in latest if key not in first}:
+        _move_marks(connection, again, moved)
+    take_from_unviewed(connection, (prospect_id for prospect_id, action in sorted(first) if action == VIEWED))
     ACTION_DAYS.add(connection, moved)
+
+
+def _move_marks(connection: Connection, again: Mapping[tuple[str, str], str], moved: dict[Key, list[int]]) -> None:
+    """Move marks there are already to a later day."""
+    later = []
+    for prospect_id, action, tenant_id, before in _MARKED.run(connection, sorted(again)):
+        day = again[prospect_id, action]
+        if before < day:
+            moved.setdefault((action, before, tenant_id), [0, 0])[1] -= 1
+            moved.setdefault((action, day, tenant_id), [0, 0])[1] += 1
+            later.append((prospect_id, action, day))
+    _MOVE_MARK.run(connection, later)
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -194,7 +194,10 @@ def test_what_is_left_of_limits(seen: Seen) -> None:
     if meter.days:  # mended: what was compared then is kept
         assert (meter.outside.value, meter.drift.value) == (sum(d.outside for d in meter.days), 0)
     else:
-        assert (meter.outside.value, meter.outside.reason) == (None, "no two readings of these days compare")
+        assert (meter.outside.value, meter.outside.reason) == (
+            None,
+            "its readings were not compared with our attempts on these days",
+        )
 
 
 # funnel

@@ -20,6 +20,7 @@ from sluiceway.usage.outside import MeteredDay
 from sluiceway.usage.provider_meter import latest
 from sluiceway.usage.quota import QuotaClock, Unit, Use, uses
 
+_NOT_COMPARED: Final = "its readings were not compared with our attempts on these days"
 _SHORT: Final = NotEnough("a window so short makes work wait and does not run out")
 
 
@@ -153,7 +154,11 @@ def _meters(connection: Connection, window: Window) -> dict[str, list[MeterUse]]
 
 def _over(days: Iterable[int]) -> Figure:
     amounts = list(days)
-    return Figure(sum(amounts)) if amounts else Figure(None, "no two readings of these days compare")
+    return (
+        Figure(sum(amounts))
+        if amounts
+        else Figure(None, "its readings were not compared with our attempts on these days")
+    )
 
 
 def _history(connection: Connection, window: Window) -> dict[str, list[UsedDay]]:

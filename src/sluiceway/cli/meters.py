@@ -78,6 +78,7 @@ async def _read_now(
         reader = app.meter_reader()
         troubles = [trouble for source in app.sources.values() for trouble in await _ask(app, reader, source)]
         await reader.store()
+        await reader.compare()
         providers = {source.provider for source in app.sources.values()}
         return troubles, [beside for beside in _looked_up(app.store) if beside.theirs.provider in providers]
 

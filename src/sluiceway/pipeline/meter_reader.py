@@ -238,11 +238,15 @@ class MeterReader:
         for start in range(0, len(rows), _PER_COMMIT):
             some = rows[start : start + _PER_COMMIT]
             await self._writer.put(Task(partial(keep, rows=some)))
-        if rows:
-            days = await asyncio.to_thread(self._compared_today)
-            await self._writer.put(Task(partial(keep_days, days=days)))
+
+    async def compare(self) -> None:
+        """Hold today's readings against our attempts and keep what comes of it.
+
+        Not for every reading: it goes through every attempt of the day once for each meter.
+        """
+        days = await asyncio.to_thread(self._compared_today)
+        await self._writer.put(Task(partial(keep_days, days=days)))
 
     def _compared_today(self) -> list[MeteredDay]:
-        """Hold today's readings against our attempts, beside the work: it reads every attempt of the day."""
         with self._store.read() as connection:
             return metered_days(connection, self._store.clock.today().isoformat())

@@ -16,11 +16,11 @@ from sluiceway.rollups.durations import DurationsFold
 from sluiceway.rollups.errors import fingerprint, fold_errors, forget_messages
 from sluiceway.rollups.outcomes import Ended, fold_outcomes
 from sluiceway.rollups.rollup import Drift, Rollup
-from sluiceway.rollups.usage import KEY, SUMS, Moved, UsageFold, folded
+from sluiceway.rollups.usage import KEY, MOVED, SUMS, Moved, UsageFold, folded
 from sluiceway.store.facts import ledger_horizon
 
 __all__ = [
-    "ALL", "KEY", "SUMS", "Drift", "Ended", "Folds", "Moved", "Rollup", "drifts", "fingerprint",
+    "ALL", "KEY", "MOVED", "SUMS", "Drift", "Ended", "Folds", "Moved", "Rollup", "drifts", "fingerprint",
     "fold_ended", "folded", "forget_messages", "prospects_added", "prospects_covered", "prospects_removed", "rebuild",
     "rebuild_all", "rebuild_groups",
 ]  # fmt: skip

@@ -15,11 +15,9 @@ from sqlalchemy import Connection, Select, Table, case, exists, func, literal_co
 
 from sluiceway.outcome import ChargeKind
 from sluiceway.rollups.rollup import Key, Rollup
-from sluiceway.store.bulk import Lookup
 from sluiceway.store.schema import (
     activity,
     attempts,
-    prospect_marks,
     provider_hours,
     source_results,
     tenant_days,
@@ -52,7 +50,19 @@ class Moved(msgspec.Struct, frozen=True):
     begun_at: str
     reserved_milli_credits: int | None
     reserved_usd_micros: int | None
+    is_viewed: int
 
+
+VIEWED: Final = "profile_viewed"
+"""The mark of a prospect whose profile was viewed."""
+
+# Written into statements that return what they moved, and nothing in it comes from outside.
+_IS_VIEWED = (
+    "EXISTS (SELECT 1 FROM prospect_marks AS m "
+    "WHERE m.prospect_id = attempts.prospect_id AND m.action = 'profile_viewed')"
+)
+MOVED: Final = ", ".join([*(f"attempts.{name}" for name in Moved.__struct_fields__[:-1]), f"({_IS_VIEWED})"])
+"""What a statement that ends attempts returns of them, as a `Moved`."""
 
 _FINEST = ("day", "hour", "provider", "source", "tenant_id", "user_id", "api_key_id", "batch_id", "trigger")
 _PERHAPS_NOBODYS = {"tenant_id", "user_id", "api_key_id", "batch_id"}
@@ -102,6 +112,8 @@ DAYS = Rollup(usage_days, lambda day: _folded(usage_days, day), of_attempts=True
 
 KEY, SUMS = HOURS.key, HOURS.sums
 _PLACE = {name: place for place, name in enumerate(SUMS)}
+_ATTEMPTS, _UNKNOWN, _LATENCY = (_PLACE[name] for name in ("attempts", "unknown", "latency_us"))
+_CREDITS, _USD, _UNPRICED = (_PLACE[name] for name in ("milli_credits", "usd_micros", "unpriced"))
 _COARSER = [
     (rollup, itemgetter(*map(_FINEST.index, rollup.key)), len(rollup.sums))
     for rollup in (HOURS, PROVIDER_HOURS, TENANT_DAYS, DAYS)
@@ -113,19 +125,19 @@ class UsageFold:
 
     def __init__(self) -> None:
         self._added: dict[Key, list[int]] = {}
-        self._of_prospects: list[Moved] = []
+        self._unviewed: dict[Key, list[int]] = {}
 
     def finished(self, moved: Moved) -> None:
         """Count an attempt that has just finished."""
         sums = self._sums(moved)
-        sums[_PLACE["attempts"]] += 1
-        sums[_PLACE["latency_us"]] += moved.latency_us or 0
+        sums[_ATTEMPTS] += 1
+        sums[_LATENCY] += moved.latency_us or 0
         self._charge(sums, moved)
 
     def corrected(self, moved: Moved) -> None:
         """Count an attempt again whose charge was unknown and is now known."""
         sums = self._sums(moved)
-        sums[_PLACE["unknown"]] -= 1
+        sums[_UNKNOWN] -= 1
         self._charge(sums, moved)
 
     def _sums(self, m: Moved) -> list[int]:
@@ -133,22 +145,28 @@ class UsageFold:
             m.day, m.hour, m.provider, m.source,
             m.tenant_id or "", m.user_id or "", m.api_key_id or "", m.batch_id or "", m.trigger,
         )  # fmt: skip
-        return self._added.setdefault(key, [0] * len(SUMS))
+        sums = self._added.get(key)
+        if sums is None:
+            sums = self._added[key] = [0] * len(SUMS)
+        return sums
 
     def _charge(self, sums: list[int], moved: Moved) -> None:
-        is_billed = moved.charge == ChargeKind.BILLED
         sums[_PLACE[moved.charge]] += 1
-        sums[_PLACE["milli_credits"]] += moved.milli_credits or 0
-        sums[_PLACE["usd_micros"]] += moved.usd_micros or 0
-        sums[_PLACE["unpriced"]] += is_billed and moved.usd_micros is None
-        if is_billed and moved.prospect_id and moved.source_result_id and moved.usd_micros != 0:
-            self._of_prospects.append(moved)
+        if moved.charge == "billed":
+            usd, unpriced = moved.usd_micros or 0, int(moved.usd_micros is None)
+            sums[_CREDITS] += moved.milli_credits or 0
+            sums[_USD] += usd
+            sums[_UNPRICED] += unpriced
+            if (usd or unpriced) and moved.prospect_id and moved.source_result_id and not moved.is_viewed:
+                unviewed = self._unviewed.setdefault((moved.day, moved.tenant_id or ""), [0, 0])
+                unviewed[0] += usd
+                unviewed[1] += unpriced
 
     def write(self, connection: Connection) -> None:
         """Write the sums."""
         for rollup, pick, width in _COARSER:
-            rollup.add(connection, _summed(((pick(key), sums[:width]) for key, sums in self._added.items())))
-        _add_unviewed(connection, self._of_prospects)
+            rollup.add(connection, _summed((pick(key), sums[:width]) for key, sums in self._added.items()))
+        UNVIEWED.add(connection, self._unviewed)
 
 
 def _summed(rows: Iterable[tuple[Key, Sequence[int]]]) -> dict[Key, list[int]]:
@@ -160,9 +178,6 @@ def _summed(rows: Iterable[tuple[Key, Sequence[int]]]) -> dict[Key, list[int]]:
 
 
 # What was spent on prospects whose profile nobody has viewed. The first view takes it away, so it is as of now.
-
-VIEWED: Final = "profile_viewed"
-"""The mark of a prospect whose profile was viewed."""
 
 
 def _folded_unviewed(day: str | None) -> Select[Any]:
@@ -177,23 +192,6 @@ def _folded_unviewed(day: str | None) -> Select[Any]:
 
 
 UNVIEWED = Rollup(unviewed_days, _folded_unviewed, of_attempts=True)
-_VIEWED = Lookup(
-    prospect_marks,
-    ("prospect_id",),
-    select="w.prospect_id",
-    where=f"w.prospect_id = v.prospect_id AND w.action = '{VIEWED}'",
-)
-
-
-def _add_unviewed(connection: Connection, billed: Sequence[Moved]) -> None:
-    ids = sorted({moved.prospect_id for moved in billed if moved.prospect_id})
-    viewed = {row[0] for row in _VIEWED.run(connection, [(key,) for key in ids])}
-    spent = [
-        ((m.day, m.tenant_id or ""), (m.usd_micros or 0, int(m.usd_micros is None)))
-        for m in billed
-        if m.prospect_id not in viewed
-    ]
-    UNVIEWED.add(connection, _summed(spent))
 
 
 def take_from_unviewed(connection: Connection, prospect_ids: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from sluiceway.activity import Event, record
 from sluiceway.outcome import ERASED, SUPPRESSED, Charge, ChargeKind, as_json, status_payload
 from sluiceway.rights.suppression import Suppressions, Unwanted, people_version
-from sluiceway.rollups import Ended, Folds, Moved, fingerprint, fold_ended, prospects_covered
+from sluiceway.rollups import MOVED, Ended, Folds, Moved, fingerprint, fold_ended, prospects_covered
 from sluiceway.store.bulk import Insert, Lookup, Update, Upsert
 from sluiceway.store.engine import merge_json
 from sluiceway.store.schema import answers, attempts, documents, external_usage, prospects, runs, source_results
@@ -245,13 +245,12 @@ _FINISHED = (
     "day", "id", "finished_at", "result", "http_status", "charge", "credits", "milli_credits", "usd_micros",
     "tokens_in", "tokens_out", "latency_us", "provider_request_id", "error", "note",
 )  # fmt: skip
-_MOVED = ", ".join(f"attempts.{name}" for name in Moved.__struct_fields__)
 _FINISH = Update(
     attempts,
     _FINISHED,
     change=", ".join(f"{name} = v.{name}" for name in _FINISHED[2:]),
     where="attempts.day = v.day AND attempts.id = v.id AND attempts.finished_at IS NULL",
-    returning=_MOVED,
+    returning=MOVED,
 )
 # A late answer still wins over a declaration that nobody knew; never the other way round. The time the call took
 # stays as it was first summed.
@@ -261,7 +260,7 @@ _CORRECT = Update(
     change=", ".join(f"{name} = v.{name}" for name in _FINISHED[2:] if name != "latency_us"),
     where="attempts.day = v.day AND attempts.id = v.id AND attempts.charge = 'unknown' "
     "AND v.charge IN ('billed', 'free')",
-    returning=_MOVED,
+    returning=MOVED,
 )
 
 _CLOSED = ("id", "status", "error", "cached_from", "attempt_id", "retry_at", "closed_at", "fingerprint", "subject_key")
