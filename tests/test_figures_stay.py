@@ -11,8 +11,11 @@ from sqlalchemy import select
 from builders import AT, DAY, LATER, a_close, a_finish, a_prospect, a_result, a_run, an_attempt, rows, somebody, write
 from sluiceway import activity, rollups
 from sluiceway.activity import Action, Event, Export, record_exported
+from sluiceway.admin.answer import Window
 from sluiceway.admin.errors import error_feed
 from sluiceway.admin.funnel import funnel
+from sluiceway.admin.usage import By, usage
+from sluiceway.errors import BadInput
 from sluiceway.outcome import FREE
 from sluiceway.rights.erasure import BY_REQUEST, Why, erase
 from sluiceway.rights.suppression import Suppressions
@@ -121,3 +124,13 @@ def test_sealing_a_day_keeps_its_sums_and_they_are_never_compared_again(store: S
     assert drifts(store) == []
     write(store, Task(lambda connection: rollups.rebuild_all(connection)))
     assert sums(store) == before
+
+
+def test_what_sums_of_a_sealed_day_do_not_tell_is_refused_and_not_shown_as_nothing(store: Store) -> None:
+    history_of(store, 1, "HTTP 400: no")
+    write(store, Task(lambda connection: seal(connection, DAY)))
+    window = Window(DAY, DAY)
+    with store.read() as connection:
+        assert usage(connection, EVERYBODY, NOW, window, [By.USER]).total.attempts == 2
+        with pytest.raises(BadInput, match="single calls up to 2026-03-04 were dropped"):
+            usage(connection, EVERYBODY, NOW, window, [By.HOUR, By.USER])
