@@ -18,9 +18,10 @@ from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.meter_reader import MeterReader, Notes
 from sluiceway.pipeline.own_sources import OwnSources
+from sluiceway.pipeline.plan import Order
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
 from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
-from sluiceway.pipeline.run import Ended, Enricher, Order
+from sluiceway.pipeline.run import Ended, Enricher
 from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.pipeline.watch import Watch
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
