@@ -1,7 +1,7 @@
 """One prospect, top to bottom: plan, open the run, ask the first sources at once, ask the last, close.
 
-What is done about each source is decided in `pipeline/plan.py`. What the ledger already holds is never asked again, so a
-prospect whose run was cut short is simply enriched again.
+What is done about each source is decided in `pipeline/plan.py`. What the ledger already holds is never asked again, so
+a prospect whose run was cut short is simply enriched again.
 """
 
 from __future__ import annotations
