@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -241,6 +242,8 @@ def test_a_redis_that_does_not_answer_is_told_and_confirms_nothing(
     said = usage("reconcile")
     assert said.code == 1
     assert "Redis does not answer" in said.err
+    assert "its counters are not compared" in said.err
+    assert re.search(rf"apollo +{DAY} +1 +1 +1 ", said.out), "everything else is compared all the same"
 
 
 # usage forecast
