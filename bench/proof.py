@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -109,7 +110,7 @@ class Outcome(msgspec.Struct):
         return sum(getattr(books, what) for books in self.books.values())
 
 
-class Job:
+class Job(ABC):
     """A command that is given again until it is done, and what it counts."""
 
     name: str
@@ -120,9 +121,9 @@ class Job:
         self.sandbox = sandbox
         self.redis = redis
 
+    @abstractmethod
     def command(self) -> list[str]:
         """Return the command, which is the same every time."""
-        raise NotImplementedError
 
     def meter(self) -> Meter:
         """Return the providers' own meters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 
 import msgspec
@@ -18,9 +18,10 @@ from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.meter_reader import MeterReader, Notes
 from sluiceway.pipeline.own_sources import OwnSources
+from sluiceway.pipeline.plan import Order
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
 from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
-from sluiceway.pipeline.run import Ended, Enricher, Order
+from sluiceway.pipeline.run import Ended, Enricher
 from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.pipeline.watch import Watch
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
@@ -167,29 +168,18 @@ async def opened(
     terms = {name: terms_of(source, settings, target) for name, source in sources.items()}
     limits = Limits(implied_by_pace({sources[name].provider: of.pace.rate for name, of in terms.items()}), tell)
     quotas = quotas_in_file(settings)
-    store = open_store(settings.database_url)
-    gate = Gate(tell, store.clock.now)
-    try:
+    with closing(open_store(settings.database_url)) as store:
         suppressions = opened_list(store, settings.suppression_key.get_secret_value())
         if tidy:
             _retain_daily(store, settings, suppressions, tell)
+        gate = Gate(tell, store.clock.now)
         with working(store) as worker:
-            writer: Writer[Op] = Writer(
-                store.writing,
-                partial(apply, limits=limits, suppressions=suppressions),
-                interval=settings.commit_interval_ms / 1000,
-                tell=tell,
-                committed=limits.committed,
-            )
-            publisher: Publisher | None = None
-            try:
-                await writer.put(Task(lambda connection: keep_apart(connection, sandbox=bool(target.sandbox_url))))
+            async with recording(settings, target, store, limits, suppressions, tell) as writer:
                 await writer.put(Task(lambda connection: prepare(connection, quotas, store.clock.now())))
                 await writer.put(Task(fold_if_never))
                 await register(worker, store, writer)
                 recovered = await recover(store, writer)
                 await forget_dead_workers(store, writer)
-                publisher = await publishing(settings, store, writer, tell)
                 credentials = {source.provider: source.credential for source in sources.values()}
                 redact = Redactor([*settings.secrets(), *(s.credential for s in sources.values())])
                 own = own_sources(settings, sources, target, store, terms, redact, tell)
@@ -217,21 +207,42 @@ async def opened(
                         watch=Watch(store, writer, suppressions),
                         admission=admission,
                     )
-            finally:
-                try:
-                    await writer.close()
-                finally:
-                    if publisher:
-                        await publisher.close()
+
+
+@asynccontextmanager
+async def recording(
+    settings: Settings,
+    target: Target,
+    store: Store,
+    limits: Limits,
+    suppressions: Suppressions,
+    tell: Callable[[str], None],
+) -> AsyncIterator[Writer[Op]]:
+    """Open the one writer, and what shows its sums in Redis; that ends last, when everything is written."""
+    writer: Writer[Op] = Writer(
+        store.writing,
+        partial(apply, limits=limits, suppressions=suppressions),
+        interval=settings.commit_interval_ms / 1000,
+        tell=tell,
+        committed=limits.committed,
+    )
+    publisher: Publisher | None = None
+    try:
+        await writer.put(Task(lambda connection: keep_apart(connection, sandbox=bool(target.sandbox_url))))
+        publisher = await publishing(settings, store, writer, tell)
+        yield writer
     finally:
-        store.close()
+        try:
+            await writer.close()
+        finally:
+            if publisher:
+                await publisher.close()
 
 
 def _retain_daily(store: Store, settings: Settings, suppressions: Suppressions, tell: Callable[[str], None]) -> None:
     """Take away what was kept for long enough, once on a UTC day."""
     if ran_today(store):
         return
-
     try:
         gone = retain(store, keep_of(settings), suppressions, in_transactions(store), by="sluiceway")
     except StoreUnavailable as error:  # the work itself waits for the store, and this is tried again

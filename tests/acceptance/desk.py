@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import io
 import json
 import os
 import re
@@ -12,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from acceptance.judge import Verdict, judge
-from sluiceway import cli
 from sluiceway.sandbox.people import people_csv
 from sluiceway.sandbox.scenario import SHIPPED
+from terminal import sluiceway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -253,16 +251,11 @@ class Desk:
 
     def look(self, *arguments: str, env: dict[str, str] | None = None) -> Done:
         """Run a command that only looks, in this process, since starting one takes longer than most of them."""
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
-            patch.setattr(sys, "argv", ["sluiceway", *arguments])
             for name, value in {"COLUMNS": "200", **(env or {})}.items():
                 patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        code = ended.value.code
-        return Done(code if isinstance(code, int) else int(bool(code)), out.getvalue(), err.getvalue())
+            return Done(*sluiceway(*arguments))
 
     def command(self, people: Path, *options: str, concurrency: int = 4) -> list[str]:
         """Spell the command that enriches a file against the sandbox."""

@@ -24,8 +24,9 @@ from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller
 from sluiceway.pipeline.embedded import Embedded, Tally
 from sluiceway.pipeline.history import History
 from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.plan import Order
 from sluiceway.pipeline.recover import recover
-from sluiceway.pipeline.run import Enricher, Order
+from sluiceway.pipeline.run import Enricher
 from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.prospect import Person, identity_key
 from sluiceway.rollups import folded

@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import update
 
 from builders import INES, a_prospect, rows, somebody
-from sluiceway import cli
 from sluiceway.outcome import timestamp
 from sluiceway.rights.erasure import traces_since
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import erasures, prospects, suppressions
-
-
-class Said(NamedTuple):
-    """How a command ended and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Said]
+from terminal import Command, sluiceway
 
 
 @pytest.fixture
-def run(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Give `sluiceway …` a command, on the test's store."""
     monkeypatch.chdir(tmp_path)
-
-    def run_one(*arguments: str) -> Said:
-        out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr(sys, "argv", ["sluiceway", *arguments, "--database", store.url])
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Said(code if isinstance(code, int) else int(bool(code)), out.getvalue(), err.getvalue())
-
-    return run_one
+    return lambda *arguments: sluiceway(*arguments, "--database", store.url)
 
 
-def test_somebody_is_put_on_the_list_checked_counted_and_taken_off(run: Run) -> None:
+def test_somebody_is_put_on_the_list_checked_counted_and_taken_off(run: Command) -> None:
     assert run("suppress", "list").out == "Nobody is on the list. `sluiceway suppress add` puts somebody on it.\n"
     added = run("suppress", "add", "Ines@Quell.example", "linkedin.com/in/ines", "--reason", "asked on the phone")
     assert (added.code, added.out) == (0, "tenant default: 2 added\n")
@@ -75,7 +45,7 @@ def test_somebody_is_put_on_the_list_checked_counted_and_taken_off(run: Run) -> 
     assert (nothing.code, "none of this is on that list" in nothing.err) == (2, True)
 
 
-def test_a_whole_list_is_emptied_and_no_other(run: Run, store: Store) -> None:
+def test_a_whole_list_is_emptied_and_no_other(run: Command, store: Store) -> None:
     run("suppress", "add", "ines@quell.example", "tomas@quell.example")
     run("suppress", "add", "quell.example", "--everywhere")
     assert run("suppress", "remove", "ines@quell.example", "--all").code == 2
@@ -83,7 +53,7 @@ def test_a_whole_list_is_emptied_and_no_other(run: Run, store: Store) -> None:
     assert [each["tenant_id"] for each in rows(store, suppressions)] == ["*"]
 
 
-def test_a_domain_on_everybodys_list_covers_whoever_is_there(run: Run) -> None:
+def test_a_domain_on_everybodys_list_covers_whoever_is_there(run: Command) -> None:
     assert run("suppress", "add", "quell.example", "--everywhere").out == "everywhere: 1 added\n"
     found = run("suppress", "check", "tomas@mail.quell.example", "--json").json
     assert found["suppressed"]
@@ -91,7 +61,7 @@ def test_a_domain_on_everybodys_list_covers_whoever_is_there(run: Run) -> None:
     assert run("suppress", "check", "eu.quell.example").out.startswith("suppressed everywhere by domain")
 
 
-def test_somebody_of_whom_only_the_name_is_known_is_put_on_the_list_with_the_company(run: Run) -> None:
+def test_somebody_of_whom_only_the_name_is_known_is_put_on_the_list_with_the_company(run: Command) -> None:
     run("suppress", "add", "--name", "Ines Okafor-Lind", "--company", "Harbourline Robotics Inc")
     same = ("--name", "INÈS OKAFOR LIND", "--company", "Harbourline Robotics")
     assert run("suppress", "check", *same).out.startswith("suppressed for tenant default by name")
@@ -102,13 +72,13 @@ def test_somebody_of_whom_only_the_name_is_known_is_put_on_the_list_with_the_com
     "arguments", [(), ("nobody",), ("a@quell.example", "--everywhere", "--tenant", "acme")]
 )  # fmt: skip
 def test_what_cannot_be_put_on_the_list_is_refused_and_nothing_is_added(
-    run: Run, store: Store, arguments: tuple[str, ...]
+    run: Command, store: Store, arguments: tuple[str, ...]
 ) -> None:
     assert run("suppress", "add", *arguments).code == 2
     assert rows(store, suppressions) == []
 
 
-def test_a_file_is_imported_and_lines_that_cannot_be_used_are_named(run: Run, tmp_path: Path) -> None:
+def test_a_file_is_imported_and_lines_that_cannot_be_used_are_named(run: Command, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("ines@quell.example\nwhat\nTOMAS@quell.example\ntomas@quell.example\n")
     done = run("suppress", "import", "list.txt", "--tenant", "acme", "--reason", "list of 2026")
     assert (done.code, done.out) == (1, "tenant acme: 2 added, 0 on it already, 1 lines not used\n")
@@ -118,7 +88,7 @@ def test_a_file_is_imported_and_lines_that_cannot_be_used_are_named(run: Run, tm
     assert run("suppress", "import", "nothing.txt").code == 2
 
 
-def test_a_key_that_is_not_the_lists_is_told_by_every_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_the_lists_is_told_by_every_command(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     run("suppress", "add", "ines@quell.example")
     monkeypatch.setenv("SLUICEWAY_SUPPRESSION_KEY", "another")
     for command in (("suppress", "check", "a@quell.example"), ("prospect", "report", "x"), ("retention", "run")):
@@ -126,7 +96,7 @@ def test_a_key_that_is_not_the_lists_is_told_by_every_command(run: Run, monkeypa
         assert (refused.code, "SLUICEWAY_SUPPRESSION_KEY" in refused.err) == (2, True)
 
 
-def test_somebody_is_found_and_reported_on(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_is_found_and_reported_on(run: Command, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     prospect_id = a_prospect(store)
     monkeypatch.setenv("SLUICEWAY_PURPOSE", "Invitations to our fund.")
     found = run("prospect", "find", "ines@harbourline.example", "--json").json["prospects"]
@@ -140,7 +110,7 @@ def test_somebody_is_found_and_reported_on(run: Run, store: Store, monkeypatch: 
     assert "email: ines@harbourline.example" in shown
 
 
-def test_erasing_asks_for_agreement_and_says_what_it_cannot_reach(run: Run, store: Store, store_url: str) -> None:
+def test_erasing_asks_for_agreement_and_says_what_it_cannot_reach(run: Command, store: Store, store_url: str) -> None:
     a_prospect(store)
     backup = Path(store_url.removeprefix("sqlite:///")).with_name("ledger.db.0002.bak")
     backup.touch()
@@ -156,7 +126,7 @@ def test_erasing_asks_for_agreement_and_says_what_it_cannot_reach(run: Run, stor
         assert traces_since(connection) is None
 
 
-def test_the_file_may_be_rewritten_later_by_retention(run: Run, store: Store) -> None:
+def test_the_file_may_be_rewritten_later_by_retention(run: Command, store: Store) -> None:
     a_prospect(store)
     done = run("prospect", "erase", "--email", INES.email, "--yes", "--later", "--keep-asking", "--json").json
     assert (done["erased"], done["suppressed"], done["file_rewritten"]) == (1, 0, False)
@@ -164,7 +134,7 @@ def test_the_file_may_be_rewritten_later_by_retention(run: Run, store: Store) ->
     assert "file_rewritten" not in run("retention", "run", "--json").json
 
 
-def test_a_name_that_several_people_have_erases_nobody(run: Run, store: Store) -> None:
+def test_a_name_that_several_people_have_erases_nobody(run: Command, store: Store) -> None:
     a_prospect(store)
     a_prospect(store, tenant="acme")
     refused = run("prospect", "erase", "Ines Okafor-Lind", "--yes")
@@ -173,7 +143,7 @@ def test_a_name_that_several_people_have_erases_nobody(run: Run, store: Store) -
     assert [each["tenant_id"] for each in rows(store, prospects)] == ["default"]
 
 
-def test_an_e_mail_erases_whoever_has_it_for_every_tenant(run: Run, store: Store) -> None:
+def test_an_e_mail_erases_whoever_has_it_for_every_tenant(run: Command, store: Store) -> None:
     a_prospect(store)
     a_prospect(store, tenant="acme")
     a_prospect(store, somebody())
@@ -193,13 +163,13 @@ def test_an_e_mail_erases_whoever_has_it_for_every_tenant(run: Run, store: Store
         ("quell.example",),
     ],
 )
-def test_who_is_meant_has_to_be_said_in_one_way(run: Run, arguments: tuple[str, ...]) -> None:
+def test_who_is_meant_has_to_be_said_in_one_way(run: Command, arguments: tuple[str, ...]) -> None:
     for command in ("erase", "report"):
         assert run("prospect", command, *arguments).code == 2
 
 
 def test_retention_says_what_would_go_and_takes_it_away(
-    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+    run: Command, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_prospect(store)
     with store.writing.begin() as connection:

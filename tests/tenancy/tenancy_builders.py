@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sluiceway.store.engine import Store
 from sluiceway.tenancy.roles import Role
@@ -45,18 +44,3 @@ def look(store: Store, read: Callable[..., Any], *arguments: Any, **named: Any) 
     """Read something."""
     with store.read() as connection:
         return read(connection, *arguments, **named)
-
-
-class Said(NamedTuple):
-    """How a command ended and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Command = Callable[..., Said]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tenancy_builders import Command, look
+from tenancy_builders import look
 
 from sluiceway.cli.user import Role as Offered
 from sluiceway.store.engine import Store
@@ -16,6 +16,7 @@ from sluiceway.tenancy.caller import authenticate_key
 from sluiceway.tenancy.passwords import is_password
 from sluiceway.tenancy.roles import Role
 from sluiceway.tenancy.sign_in import let_in_by_link
+from terminal import Command
 
 PASSWORD = "seven grey herons"
 APOLLO_KEY = "apollo-key-of-acme-0123456789"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 from builders import A_CREDIT, a_booking, a_finish, an_attempt, row, rows, today, write
 from redis_server import RedisServer
-from sluiceway import cli
 from sluiceway.cli.usage.explain import moment_in
 from sluiceway.errors import BadInput
 from sluiceway.outcome import UNKNOWN_CHARGE, timestamp
@@ -27,37 +22,18 @@ from sluiceway.usage.ledger import Begin
 from sluiceway.usage.on_redis import Published, connect, publish
 from sluiceway.usage.provider_meter import MeterRow, keep
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota
+from terminal import Command, Said, sluiceway
 
 DAY = today()
 
 
-class Said(NamedTuple):
-    """How a command ended and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Usage = Callable[..., Said]
-
-
 @pytest.fixture
-def usage(store: Store, monkeypatch: pytest.MonkeyPatch) -> Usage:
+def usage(store: Store) -> Command:
     """Give `sluiceway usage …` a command, on the test's store."""
 
     def run(*arguments: str) -> Said:
-        out, err = io.StringIO(), io.StringIO()
         database = [] if "-h" in arguments else ["--database", store.url]
-        monkeypatch.setattr(sys, "argv", ["sluiceway", "usage", *arguments, *database])
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Said(code if isinstance(code, int) else int(bool(code)), out.getvalue(), err.getvalue())
+        return sluiceway("usage", *arguments, *database)
 
     return run
 
@@ -72,14 +48,14 @@ def asked(store: Store, charge: Any = A_CREDIT, **changed: Any) -> str:
 # usage --by
 
 
-def test_usage_is_by_provider_unless_it_is_told_otherwise(store: Store, usage: Usage) -> None:
+def test_usage_is_by_provider_unless_it_is_told_otherwise(store: Store, usage: Command) -> None:
     asked(store)
     assert list(usage("--json").json) == ["since", "providers"]
     said = usage("--json", "--by", "tenant", "--days", "1").json
     assert (said["since"], said["by"], said["rows"]["default"]["billed"]) == (DAY, "tenant", 1)
 
 
-def test_every_call_is_in_one_row_and_those_of_nobody_are_called_so(store: Store, usage: Usage) -> None:
+def test_every_call_is_in_one_row_and_those_of_nobody_are_called_so(store: Store, usage: Command) -> None:
     asked(store, tenant_id="acme", batch_id="b1")
     asked(store, tenant_id=None, trigger="refresh")
     write(store, a_booking(7, day=DAY), a_booking(5, day=DAY, tenant_id="acme"))
@@ -93,7 +69,7 @@ def test_every_call_is_in_one_row_and_those_of_nobody_are_called_so(store: Store
     assert "—" in usage("--by", "batch").out
 
 
-def test_what_calls_cannot_be_told_apart_by_is_a_mistake(usage: Usage) -> None:
+def test_what_calls_cannot_be_told_apart_by_is_a_mistake(usage: Command) -> None:
     said = usage("--by", "colour")
     assert said.code == 2
     assert "--by 'colour' is not one of provider, source, tenant, user, batch, trigger, hour" in said.err
@@ -102,7 +78,7 @@ def test_what_calls_cannot_be_told_apart_by_is_a_mistake(usage: Usage) -> None:
 # usage unknown, usage resolve
 
 
-def test_unknown_calls_are_listed_with_the_command_that_resolves_one(store: Store, usage: Usage) -> None:
+def test_unknown_calls_are_listed_with_the_command_that_resolves_one(store: Store, usage: Command) -> None:
     assert "No call's charge is unknown." in usage("unknown").out
     lost = asked(store, UNKNOWN_CHARGE, tenant_id="acme")
     said = usage("unknown")
@@ -112,12 +88,12 @@ def test_unknown_calls_are_listed_with_the_command_that_resolves_one(store: Stor
     assert usage("unknown", "--json", "--provider", "exa").json == {"unknown": []}
 
 
-def test_a_provider_that_is_misspelt_is_not_one_without_unknown_calls(store: Store, usage: Usage) -> None:
+def test_a_provider_that_is_misspelt_is_not_one_without_unknown_calls(store: Store, usage: Command) -> None:
     assert usage("unknown", "--provider", "exa").out == "No call's charge is unknown.\n"
     assert "'exxa' is no provider" in usage("unknown", "--provider", "exxa").err
 
 
-def test_a_resolved_call_is_counted_and_audited(store: Store, usage: Usage) -> None:
+def test_a_resolved_call_is_counted_and_audited(store: Store, usage: Command) -> None:
     lost = asked(store, UNKNOWN_CHARGE)
     said = usage(
         "resolve", lost, "--billed", "--note", "invoice 7", "--credits", "1.5", "--usd", "0.026", "--by", "ines"
@@ -129,7 +105,7 @@ def test_a_resolved_call_is_counted_and_audited(store: Store, usage: Usage) -> N
 
 
 def test_whoever_is_at_the_machine_resolves_unless_another_is_named(
-    store: Store, usage: Usage, monkeypatch: pytest.MonkeyPatch
+    store: Store, usage: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOGNAME", "tomas")
     lost = asked(store, UNKNOWN_CHARGE)
@@ -150,7 +126,7 @@ def test_whoever_is_at_the_machine_resolves_unless_another_is_named(
     ],
 )
 def test_what_makes_no_sense_resolves_nothing(
-    store: Store, usage: Usage, options: tuple[str, ...], complaint: str
+    store: Store, usage: Command, options: tuple[str, ...], complaint: str
 ) -> None:
     lost = asked(store, UNKNOWN_CHARGE)
     said = usage("resolve", lost, *options)
@@ -162,7 +138,7 @@ def test_what_makes_no_sense_resolves_nothing(
 # usage reconcile
 
 
-def test_agreement_exits_with_nothing_and_drift_with_one_until_it_is_mended(store: Store, usage: Usage) -> None:
+def test_agreement_exits_with_nothing_and_drift_with_one_until_it_is_mended(store: Store, usage: Command) -> None:
     asked(store)
     said = usage("reconcile")
     assert said.code == 0
@@ -180,7 +156,7 @@ def test_agreement_exits_with_nothing_and_drift_with_one_until_it_is_mended(stor
     assert again["lines"][0]["ledger"] == again["lines"][0]["rollup"] == again["lines"][0]["total"] == 1
 
 
-def test_use_outside_is_shown_and_fails_only_the_strict(store: Store, usage: Usage) -> None:
+def test_use_outside_is_shown_and_fails_only_the_strict(store: Store, usage: Command) -> None:
     asked(store, begun_at=f"{DAY}T00:00:30.000Z")
     for hour, used in (("01", 0), ("02", 3000)):
         at = f"{DAY}T{hour}:00:00.000Z"
@@ -193,7 +169,7 @@ def test_use_outside_is_shown_and_fails_only_the_strict(store: Store, usage: Usa
     assert usage("reconcile", "--strict").code == 1
 
 
-def test_an_empty_store_agrees_with_itself(usage: Usage) -> None:
+def test_an_empty_store_agrees_with_itself(usage: Command) -> None:
     said = usage("reconcile")
     assert (said.code, "No calls yet" in said.out) == (0, True)
 
@@ -216,7 +192,7 @@ def published(store: Store, server: RedisServer) -> None:
 
 
 def test_counters_are_held_against_the_store_and_published_again(
-    store: Store, usage: Usage, redis_set: RedisServer
+    store: Store, usage: Command, redis_set: RedisServer
 ) -> None:
     asked(store)
     write(store, a_booking(4, day=DAY), a_booking(2, day=DAY, provider="exa", kind="imported"))
@@ -235,7 +211,7 @@ def test_counters_are_held_against_the_store_and_published_again(
     assert [(total["tracked"], total["imported"]) for total in rows(store, daily_totals)] == [(4, 0), (0, 2)]
 
 
-def test_an_emptied_redis_is_filled_again(store: Store, usage: Usage, redis_set: RedisServer) -> None:
+def test_an_emptied_redis_is_filled_again(store: Store, usage: Command, redis_set: RedisServer) -> None:
     asked(store)
     published(store, redis_set)
     redis_set.client.flushall()
@@ -245,7 +221,7 @@ def test_an_emptied_redis_is_filled_again(store: Store, usage: Usage, redis_set:
 
 
 def test_a_counter_of_another_program_is_left_alone_and_named(
-    store: Store, usage: Usage, redis_set: RedisServer
+    store: Store, usage: Command, redis_set: RedisServer
 ) -> None:
     asked(store)
     published(store, redis_set)
@@ -259,19 +235,21 @@ def test_a_counter_of_another_program_is_left_alone_and_named(
 
 
 def test_a_redis_that_does_not_answer_is_told_and_confirms_nothing(
-    store: Store, usage: Usage, redis_set: RedisServer
+    store: Store, usage: Command, redis_set: RedisServer
 ) -> None:
     asked(store)
     redis_set.kill()
     said = usage("reconcile")
     assert said.code == 1
     assert "Redis does not answer" in said.err
+    assert "its counters are not compared" in said.err
+    assert re.search(rf"apollo +{DAY} +1 +1 +1 ", said.out), "everything else is compared all the same"
 
 
 # usage forecast
 
 
-def test_a_forecast_is_made_for_every_quota(store: Store, usage: Usage) -> None:
+def test_a_forecast_is_made_for_every_quota(store: Store, usage: Command) -> None:
     assert "No daily or monthly quota is set" in usage("forecast").out
     now = datetime.now(UTC)
     for hours in range(1, 5 * 24, 2):
@@ -296,7 +274,7 @@ def test_a_forecast_is_made_for_every_quota(store: Store, usage: Usage) -> None:
 # usage explain
 
 
-def test_an_explanation_is_a_paragraph_or_json(store: Store, usage: Usage) -> None:
+def test_an_explanation_is_a_paragraph_or_json(store: Store, usage: Command) -> None:
     asked(store)
     said = usage("explain", "apollo")
     assert said.code == 0
@@ -306,7 +284,7 @@ def test_an_explanation_is_a_paragraph_or_json(store: Store, usage: Usage) -> No
     assert known["paragraph"].startswith("apollo had not run out at")
 
 
-def test_the_future_is_not_explained(store: Store, usage: Usage) -> None:
+def test_the_future_is_not_explained(store: Store, usage: Command) -> None:
     asked(store)
     said = usage("explain", "apollo", "--at", "2999-01-01 00:00")
     assert (said.code, "is in the future" in said.err) == (2, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,11 +71,8 @@ def store_of(settings: Settings) -> Iterator[Store]:
     """Open the store that settings name, and close it again."""
     from sluiceway.store.engine import open_store
 
-    store = open_store(settings.database_url)
-    try:
+    with closing(open_store(settings.database_url)) as store:
         yield store
-    finally:
-        store.close()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One prospect, top to bottom: plan, open the run, ask the first sources at once, ask the last, close.
 
-What the ledger already holds is never asked again, so a prospect whose run was cut short is simply enriched again.
+What is done about each source is decided in `pipeline/plan.py`. What the ledger already holds is never asked again, so
+a prospect whose run was cut short is simply enriched again.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -20,12 +20,13 @@ from sluiceway.identifier import new_id
 from sluiceway.outcome import OPEN, SUPPRESSED, Status, enrichment_status, read_statuses
 from sluiceway.pipeline.caller import Budget, Caller
 from sluiceway.pipeline.gate import Exhausted, Gate, Held
-from sluiceway.pipeline.history import Answered, History, Standing, fresh_purchase
+from sluiceway.pipeline.history import Answered, History, Standing
 from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.plan import Closed, Intention, Order, Plan, Planner, advance, as_closed, findings_of
 from sluiceway.pipeline.turns import Behalf, NotWanted
 from sluiceway.pipeline.watch import Watch, without_what_was_found
-from sluiceway.prospect import Match, Want, held_key, hold
-from sluiceway.sources._contract import Asked, Asking, Price, Reading, Request, Skip, Source, Subject
+from sluiceway.prospect import Match, held_key, hold
+from sluiceway.sources._contract import Asked, Reading, Request, Skip, Source
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
 from sluiceway.usage.admission import Refusal
@@ -43,8 +44,6 @@ from sluiceway.usage.ledger import (
     TakeOver,
 )
 
-Step = Asked | Reading | Skip
-
 
 class Ended(StrEnum):
     """How `enrich` or `resume` left a prospect.
@@ -58,47 +57,6 @@ class Ended(StrEnum):
     WAITING = "waiting"
     ELSEWHERE = "elsewhere"
     ERASED = "erased"
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What a batch asks for, how often a request of unknown charge may be followed by another, and which user asked."""
-
-    batch_id: str | None
-    trigger: str
-    want: tuple[Want, ...]
-    most_unknowns: int
-    user_id: str = ""
-
-
-class Plan(msgspec.Struct):
-    """What will be done about one source: a request to send first, or (`request` is `None`) a status to close with."""
-
-    source: Source
-    status: Status
-    subject: Subject | None = None
-    subject_key: str = ""
-    error: str | None = None
-    cached_from: str | None = None
-    asking: Asking | None = None
-    request: Asked | None = None
-    begun: Attempt | None = None
-    result_id: str = ""
-
-
-class Intention(msgspec.Struct, frozen=True):
-    """What would be done about one source: the status it would close with at once, or the most that asking costs."""
-
-    status: Status
-    reason: str | None
-    price: Price | None
-
-
-class Closed(msgspec.Struct, frozen=True):
-    """A closed source result, as the rest of the run sees it."""
-
-    source: str
-    status: str
-    fields: dict[str, list[Any]] = {}
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -134,9 +92,7 @@ class Enricher:
         watch: Watch | None = None,
         own: Callable[[str], Mapping[str, Source]] = lambda tenant_id: {},
     ) -> None:
-        self._own = own
-        self._sources = sources
-        self._unusable = unusable
+        self._planner = Planner(sources=sources, unusable=unusable, order=order, clock=clock, redact=redact, own=own)
         self._order = order
         self._writer = writer
         self._caller = caller
@@ -152,7 +108,7 @@ class Enricher:
 
     async def enrich(self, history: History) -> Ended:
         """Enrich a prospect that has no open run."""
-        plans = self._plan_all(history)
+        plans = self._planner.all_of(history)
         if not any(plan.request for plan in plans):
             return await self._record_as_held(history, plans)
         run_id = await self._open(history, plans)
@@ -160,6 +116,10 @@ class Enricher:
             return Ended.ELSEWHERE
         crash_point("run.opened")
         return await self._carry(history, run_id, plans, [])
+
+    def intentions(self, history: History) -> dict[str, Intention]:
+        """Say what `enrich` would do about each source, without doing any of it."""
+        return self._planner.intentions(history)
 
     async def settled(self) -> None:
         """Wait until everything this enricher closed is in the store."""
@@ -178,7 +138,7 @@ class Enricher:
         plans = []
         for result in standing.results:
             if result.status in OPEN:
-                plan = self._plan_open(result.source, history)
+                plan = self._planner.open_one(result.source, history)
                 if plan is None:
                     done.append(self._cancel(history, result.id, result.source))
                 else:
@@ -189,91 +149,6 @@ class Enricher:
                 self._close_as_planned(history, plan)
         return await self._carry(history, standing.run_id, plans, done)
 
-    # Planning: nothing is sent.
-
-    def intentions(self, history: History) -> dict[str, Intention]:
-        """Say what `enrich` would do about each source, without doing any of it."""
-        return {plan.source.name: self._intention(history, plan) for plan in self._plan_all(history)}
-
-    def _intention(self, history: History, plan: Plan) -> Intention:
-        source = plan.source
-        if plan.status is Status.PENDING and (reason := self._why_unusable(source)):
-            return Intention(Status.SKIPPED, reason, None)
-        if isinstance(plan.request, Request) and history.answer_to(plan.request, source.provider):
-            return Intention(Status.CACHED, None, None)
-        asks = plan.request is not None or plan.status is Status.PENDING
-        return Intention(plan.status, plan.error, source.price(self._order.want) if asks else None)
-
-    def _plan_all(self, history: History) -> list[Plan]:
-        """Plan every source; the last ones can be planned only when nothing needs to be asked before them."""
-        sources = self._sources_for(history)
-        if history.suppressed:
-            return [_not_asked(source) for source in sources.values()]
-        plans = [self._plan(source, history) for source in sources.values() if not source.after_others]
-        last = [source for source in sources.values() if source.after_others]
-        if any(plan.request for plan in plans):
-            return plans + [Plan(source, Status.PENDING) for source in last]
-        findings = _findings(history, map(_as_closed, plans))
-        return plans + [self._plan(source, history, findings) for source in last]
-
-    def _sources_for(self, history: History) -> dict[str, Source]:
-        """Return the sources this batch asks, with the tenant's own credentials where it has any."""
-        own = self._own(history.prospect.tenant_id)
-        return {name: own.get(name, source) for name, source in self._sources.items()}
-
-    def _why_unusable(self, source: Source) -> str | None:
-        """Return why a source cannot be asked; the platform may lack a credential that a tenant has."""
-        return None if source.credential_id else self._unusable.get(source.name)
-
-    def _plan_open(self, name: str, history: History) -> Plan | None:
-        """Plan a source whose result is open; `None` for one this batch does not ask."""
-        source = self._sources_for(history).get(name)
-        if source is None:
-            return None
-        if history.suppressed:
-            return _not_asked(source)
-        return Plan(source, Status.PENDING) if source.after_others else self._plan(source, history)
-
-    def _plan(self, source: Source, history: History, findings: Mapping[str, Any] | None = None) -> Plan:
-        subject = Subject(history.prospect.person, self._order.want, self._clock.today(), findings or {})
-        plan = Plan(source, Status.RUNNING, subject)
-        try:
-            self._decide(plan, subject, history)
-        except Exception as error:  # a source's bug is that source's failure, not the prospect's
-            plan.status, plan.error, plan.request = Status.FAILED, self._described(history, error), None
-        return plan
-
-    def _decide(self, plan: Plan, subject: Subject, history: History) -> None:
-        source = plan.source
-        plan.subject_key = source.subject_key(subject)
-        if bought := fresh_purchase(history, source.name, plan.subject_key):
-            plan.status, plan.cached_from = Status.CACHED, bought.source_result_id
-        elif reason := self._why_unusable(source):
-            plan.status, plan.error = Status.SKIPPED, reason
-        else:
-            plan.asking = source.ask(subject)
-            self._plan_first_step(plan, _advance(plan.asking, None), history)
-
-    def _plan_first_step(self, plan: Plan, step: Step, history: History) -> None:
-        if isinstance(step, Skip):
-            plan.status, plan.error = Status.SKIPPED, step.reason
-        elif isinstance(step, Reading):
-            plan.status, plan.error = step.status, step.error
-        elif isinstance(step, tuple):
-            plan.request = step
-        elif bought := _purchase_behind(history, plan.source, step):
-            plan.status, plan.cached_from = Status.CACHED, bought
-        elif self._asked_too_often(plan.source, step, history):
-            plan.status = Status.UNKNOWN
-            plan.error = "asked before without a clear answer; asking again might pay a second time"
-        else:
-            plan.request = step
-
-    def _asked_too_often(self, source: Source, request: Request, history: History) -> bool:
-        if not request.price.paid or history.answer_to(request, source.provider):
-            return False
-        return history.unknowns.get(source.name, 0) >= self._order.most_unknowns
-
     # Opening.
 
     async def _record_as_held(self, history: History, plans: list[Plan]) -> Ended:
@@ -281,7 +156,7 @@ class Enricher:
         if history.closed_in_batch:
             return Ended.HELD
         now = self._clock.stamp()
-        status = self._standing_after(history, map(_as_closed, plans))
+        status = self._standing_after(history, map(as_closed, plans))
         run = self._run_row(history, now, closed_at=now, status=status)
         rows = tuple(self._result_row(run, plan) for plan in plans)
         if not await self._writer.put(OpenRun(run, history.last_run_id, rows, checked=history.checked)):
@@ -362,7 +237,7 @@ class Enricher:
 
     async def _carry(self, history: History, run_id: str, plans: Sequence[Plan], done: list[Closed]) -> Ended:
         """Ask what was planned, then the last sources on what was found; close the run unless something waits."""
-        done = done + [_as_closed(plan) for plan in plans if plan.status not in OPEN]
+        done = done + [as_closed(plan) for plan in plans if plan.status not in OPEN]
         asked = await asyncio.gather(*(self._ask(history, plan) for plan in plans if plan.request))
         if None in asked:
             return Ended.WAITING
@@ -379,7 +254,7 @@ class Enricher:
         return Ended.CLOSED
 
     async def _ask_last(self, history: History, pending: Plan, done: Sequence[Closed]) -> Closed | None:
-        plan = self._plan(pending.source, history, _findings(history, done))
+        plan = self._planner.one(pending.source, history, findings_of(history, done))
         plan.result_id = pending.result_id
         return await self._ask(history, plan) if plan.request else self._close_as_planned(history, plan)
 
@@ -437,7 +312,7 @@ class Enricher:
         while True:
             words = await self._words(history, plan, asked, budget)
             readings = tuple(word.reading for word in words)
-            step = _advance(plan.asking, readings if isinstance(asked, tuple) else readings[0])
+            step = advance(plan.asking, readings if isinstance(asked, tuple) else readings[0])
             *before, last = words
             if isinstance(step, Reading | Skip):
                 self._post_finishes(before)
@@ -562,43 +437,3 @@ class Enricher:
 
     def _now(self) -> str:
         return self._clock.stamp()
-
-
-def _advance(asking: Asking, said: Reading | tuple[Reading, ...] | None) -> Step:
-    """Give a source what it asked for and take its next request or requests, or its last word."""
-    try:
-        return asking.send(said)
-    except StopIteration as stop:
-        last: Reading | Skip = stop.value
-        return last
-
-
-def _not_asked(source: Source) -> Plan:
-    return Plan(source, Status.SKIPPED, error=SUPPRESSED)
-
-
-def _as_closed(plan: Plan) -> Closed:
-    return Closed(plan.source.name, plan.status)
-
-
-def _findings(history: History, done: Iterable[Closed]) -> dict[str, dict[str, Any]]:
-    """Collect, by source, the values of sources that succeeded, from what is held and what this run found."""
-    findings: dict[str, dict[str, Any]] = {}
-    for closed in done:
-        if closed.status not in (Status.COMPLETE, Status.CACHED):
-            continue
-        own = f":{closed.source}"
-        held = {key: stored for key, stored in history.fields.items() if key.endswith(own)}
-        values = {key.partition(":")[0]: stored[0] for key, stored in sorted({**held, **closed.fields}.items())}
-        if values:
-            findings[closed.source] = values
-    return findings
-
-
-def _purchase_behind(history: History, source: Source, request: Request) -> str | None:
-    """Return the source result that an answer in the ledger was bought for, if it closed with a purchase."""
-    answered = history.answer_to(request, source.provider)
-    if answered is None:
-        return None
-    purchases = history.bought.get(source.name, ())
-    return next((b.source_result_id for b in purchases if b.attempt_id == answered.attempt_id), None)

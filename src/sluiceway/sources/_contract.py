@@ -240,6 +240,7 @@ class Source(ABC):
 
     def request(self, subject: Subject) -> Request | Skip:
         """Build the one request about this person, or say why nothing is asked."""
+        # Not abstract: a source that writes `ask` has no one request.
         raise NotImplementedError(f"{type(self).__name__} must define request(), or ask() if it needs several answers")
 
     @abstractmethod

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from sluiceway.cli.options import AsJson, Database, reading_settings
+from sluiceway.cli.options import AsJson, Database, reading_settings, store_of
 from sluiceway.cli.usage.group import usage_group
+from sluiceway.errors import TryLater
 
 if TYPE_CHECKING:
+    from sluiceway.settings import Settings
     from sluiceway.store.engine import Store
     from sluiceway.usage.reconcile import Change, Drift, Line, Reconciliation
 
@@ -38,7 +40,7 @@ def reconcile(
     """Hold every figure against the ledger.
 
     By provider and UTC day: the daily totals, the rollups, the counters in Redis and the providers' own meters. Exits
-    with 1 if anything differs.
+    with 1 if anything differs, or if Redis is set and does not answer.
 
     A meter is compared between two of its readings. Calls whose charge is unknown or open, and calls in flight at a
     reading, may be counted there or not; times in which the provider's window turned are not compared. What a provider
@@ -63,30 +65,41 @@ def reconcile(
         typer.echo(msgspec.json.format(msgspec.json.encode(said)).decode())
     else:
         _show(found, changes)
-    if found.drifts or (strict and found.outside):
+    if found.drifts or kept.silent or (strict and found.outside):
         raise typer.Exit(1)
 
 
 class _Kept(NamedTuple):
-    """Where figures are kept: the store, and a client of Redis, `None` where none is set."""
+    """Where figures are kept: the store, and a client of Redis, `None` where none is set or it is `silent`."""
 
     store: Store
     client: Any
     prefix: str
+    silent: bool
 
 
 @contextmanager
 def _kept(database: str | None) -> Iterator[_Kept]:
-    from sluiceway.store.engine import open_store
     from sluiceway.usage.on_redis import connected
 
     settings = reading_settings(database)
-    store = open_store(settings.database_url)
+    silent = bool(settings.redis_url.get_secret_value()) and not _answers(settings)
+    has_redis = bool(settings.redis_url.get_secret_value()) and not silent
+    with store_of(settings) as store, connected(settings) if has_redis else nullcontext() as client:
+        yield _Kept(store, client, settings.usage_key_prefix, silent)
+
+
+def _answers(settings: Settings) -> bool:
+    """Tell whether Redis answers; where it does not, everything else can be compared all the same."""
+    from sluiceway.usage.on_redis import connected
+
     try:
-        with connected(settings) if settings.redis_url.get_secret_value() else nullcontext() as client:
-            yield _Kept(store, client, settings.usage_key_prefix)
-    finally:
-        store.close()
+        with connected(settings) as client:
+            client.ping()
+    except TryLater as error:
+        typer.echo(f"sluiceway: {error}: its counters are not compared", err=True)
+        return False
+    return True
 
 
 def _look(kept: _Kept, since: str) -> Reconciliation:
