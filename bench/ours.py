@@ -68,9 +68,7 @@ async def record(app: App, people: Path, out: Path) -> None:
     await job.take_in(lambda rows: None)
     async with Recorder() as recorder:
         recording = msgspec.structs.replace(app, door=recorder)
-        dispatcher = recording.embedded(
-            job.batch, "file", on_source=lambda source, status: None, on_prospect=lambda _: None
-        )
+        dispatcher = recording.embedded(job.batch, app.order(job.batch.id, "file", app.settings.want))
         note_whose(dispatcher.enricher)
         await dispatcher.run()
     await asyncio.to_thread(out.write_text, json.dumps(recorder.passed))

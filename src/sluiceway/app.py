@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 
@@ -13,18 +13,20 @@ from sluiceway.errors import BadSetting, Redactor, StoreUnavailable
 from sluiceway.pipeline.batch import Batch
 from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller
 from sluiceway.pipeline.controls import Controls
-from sluiceway.pipeline.embedded import Embedded
+from sluiceway.pipeline.embedded import Embedded, Shared
 from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.meter_reader import MeterReader, Notes
 from sluiceway.pipeline.own_sources import OwnSources
 from sluiceway.pipeline.plan import Order
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
+from sluiceway.pipeline.requested import Requested
 from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
 from sluiceway.pipeline.run import Ended, Enricher
 from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.pipeline.watch import Watch
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
+from sluiceway.prospect import Want
 from sluiceway.rights.suppression import Suppressions, opened_list
 from sluiceway.settings import Settings
 from sluiceway.sources import Source, all_sources, choose
@@ -77,16 +79,17 @@ class App(msgspec.Struct, frozen=True):
     def embedded(
         self,
         batch: Batch,
-        trigger: str,
+        order: Order,
         *,
-        on_source: Callable[[str, str], None],
-        on_prospect: Callable[[Ended], None],
-        user_id: str = "",
+        on_source: Callable[[str, str], None] = lambda source, status: None,
+        on_prospect: Callable[[Ended], None] = lambda ended: None,
+        names: Collection[str] = (),
+        shared: Shared | None = None,
     ) -> Embedded:
-        """Return the dispatcher that runs a batch in this process; its enrichments are counted as the user's."""
+        """Return the dispatcher that runs a batch in this process, with the sources named or (none named) with all."""
         return Embedded(
             store=self.store,
-            enricher=self.enricher(batch, trigger, on_source, user_id),
+            enricher=self.enricher(order, on_source, names),
             gate=self.gate,
             worker_id=self.worker.id,
             batch=batch,
@@ -95,7 +98,23 @@ class App(msgspec.Struct, frozen=True):
             stays_s=self.settings.wait_at_most_s,
             recover=lambda: recover(self.store, self.writer),
             on_prospect=on_prospect,
+            shared=shared,
+            interactive=order.interactive,
         )
+
+    def order(self, batch_id: str | None, trigger: str, want: tuple[Want, ...], user_id: str = "") -> Order:
+        """Return what a batch asks for, as the settings have it."""
+        return Order(batch_id, trigger, want, MOST_UNKNOWNS[self.settings.on_unknown], user_id)
+
+    def dispatcher(self, requested: Requested, shared: Shared) -> Embedded:
+        """Return what runs a batch that was asked for through the API or the console."""
+        terms = requested.terms
+        order = msgspec.structs.replace(
+            self.order(requested.batch.id, requested.trigger, terms.want, requested.user_id),
+            api_key_id=requested.api_key_id,
+            interactive=terms.interactive,
+        )
+        return self.embedded(requested.batch, order, names=terms.sources, shared=shared)
 
     def caller(self) -> Caller:
         """Return what sends requests accountably."""
@@ -126,19 +145,23 @@ class App(msgspec.Struct, frozen=True):
         )
 
     def enricher(
-        self, batch: Batch, trigger: str, on_source: Callable[[str, str], None], user_id: str = ""
+        self,
+        order: Order,
+        on_source: Callable[[str, str], None] = lambda source, status: None,
+        names: Collection[str] = (),
     ) -> Enricher:
         """Return what enriches one prospect of a batch at a time."""
         caller = self.caller()
+        behalf = Behalf(
+            order.trigger, batch_id=order.batch_id, user_id=order.user_id or None, api_key_id=order.api_key_id
+        )
         return Enricher(
-            sources=self.sources,
+            sources={name: source for name, source in self.sources.items() if not names or name in names},
             unusable=self.unusable,
-            order=Order(batch.id, trigger, self.settings.want, MOST_UNKNOWNS[self.settings.on_unknown], user_id),
+            order=order,
             writer=self.writer,
             caller=caller,
-            library=Library(
-                store=self.store, writer=self.writer, caller=caller, behalf=Behalf(trigger, batch_id=batch.id)
-            ),
+            library=Library(store=self.store, writer=self.writer, caller=caller, behalf=behalf),
             gate=self.gate,
             clock=self.store.clock,
             worker_id=self.worker.id,

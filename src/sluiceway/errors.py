@@ -11,6 +11,8 @@
         ├── BadInput             a file, a row or an option
         ├── BadSetting           a setting or an environment variable
         ├── NotAllowed           something that the caller's role or tenant does not allow
+        ├── NotThere             nothing of that name, as far as the caller may know
+        ├── Conflict             what is there by now does not allow it
         └── NewerStore           the store was written by a newer Sluiceway
 
 `describe` turns any exception into the one redacted line that is stored, logged and shown.
@@ -64,6 +66,14 @@ class BadSetting(Mistaken):
 
 class NotAllowed(Mistaken):
     """The caller's role does not allow it, or it is another tenant's."""
+
+
+class NotThere(Mistaken):
+    """There is nothing of that name, or it is not the caller's to know of."""
+
+
+class Conflict(Mistaken):
+    """What was asked for does not go with what is there by now."""
 
 
 class NewerStore(Mistaken):

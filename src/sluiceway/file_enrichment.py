@@ -6,7 +6,6 @@ Each step can be interrupted and done again; nothing is asked or written twice.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from sluiceway.people_file import PeopleFile, Reject, Row
 from sluiceway.pipeline import batch as batches
 from sluiceway.pipeline.batch import CHUNK, Asked, Batch, InputRow
 from sluiceway.pipeline.embedded import Embedded, Tally
+from sluiceway.pipeline.estimate import SourceEstimate
 from sluiceway.pipeline.run import Ended
 from sluiceway.process import user_name
 from sluiceway.prospect import best
@@ -55,20 +55,6 @@ class Taken(msgspec.Struct, frozen=True):
     rejected: int
     prospects: int
     suppressed: int = 0
-
-
-class SourceEstimate(msgspec.Struct):
-    """What one source would be asked: for how many prospects, at most at what price, and why not for the others.
-
-    `credits` are milli-credits by pool; `usd_micros` is `None` when a price is unknown.
-    """
-
-    provider: str
-    ask: int = 0
-    held: int = 0
-    skipped: Counter[str] = msgspec.field(default_factory=Counter)
-    credits: Counter[str] = msgspec.field(default_factory=Counter)
-    usd_micros: int | None = 0
 
 
 class FileEnrichment:
@@ -134,7 +120,7 @@ class FileEnrichment:
         for page in dispatcher.pages():
             for history in page:
                 for name, intention in dispatcher.enricher.intentions(history).items():
-                    _add(estimates[name], intention.status, intention.reason, intention.price)
+                    estimates[name].add(intention)
             seen += len(page)
             on_prospects(seen)
             await asyncio.sleep(0)
@@ -192,9 +178,9 @@ class FileEnrichment:
         return [Event(action, tenant, self._options.user, self._now(), batch.id) for tenant in tenants]
 
     def _dispatcher(self, on_source: Callable[[str, str], None], on_prospect: Callable[[Ended], None]) -> Embedded:
-        return self._app.embedded(
-            self._opened(), TRIGGER, on_source=on_source, on_prospect=on_prospect, user_id=self._options.user
-        )
+        batch = self._opened()
+        order = self._app.order(batch.id, TRIGGER, self._app.settings.want, self._options.user)
+        return self._app.embedded(batch, order, on_source=on_source, on_prospect=on_prospect)
 
     def _opened(self) -> Batch:
         if self.batch is None:
@@ -262,15 +248,3 @@ class FileEnrichment:
 
     def _now(self) -> str:
         return timestamp(self._app.store.clock.now())
-
-
-def _add(estimate: SourceEstimate, status: str, reason: str | None, price: Any) -> None:
-    if price is not None:
-        estimate.ask += 1
-        estimate.credits.update(price.credits)
-        if estimate.usd_micros is not None:
-            estimate.usd_micros = None if price.usd_micros is None else estimate.usd_micros + price.usd_micros
-    elif status == "cached":
-        estimate.held += 1
-    else:
-        estimate.skipped[reason or status] += 1

@@ -61,6 +61,7 @@ def main() -> None:
         retention,
         run,
         sandbox,
+        serve,
         source,
         stops,
         suppress,

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sluiceway.app import App, Target
-    from sluiceway.file_enrichment import FileEnrichment, SourceEstimate, Taken
+    from sluiceway.file_enrichment import FileEnrichment, Taken
     from sluiceway.people_file import PeopleFile
     from sluiceway.pipeline.embedded import Tally
+    from sluiceway.pipeline.estimate import SourceEstimate
     from sluiceway.settings import Settings
 
 DONE, DECLINED, WAITING, INTERRUPTED = 0, 1, 3, 130

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from sluiceway.pipeline.history import History
 from sluiceway.pipeline.recover import is_alive
 from sluiceway.pipeline.run import Ended, Enricher
 from sluiceway.store.engine import Store
-from sluiceway.usage.fairness import DeficitRoundRobin, FairQueue
+from sluiceway.usage.fairness import DeficitRoundRobin, FairQueue, FairSlots
 
 _ELSEWHERE_POLL_S = 0.5
 _LOOK_AGAIN_S = 0.5
@@ -53,6 +53,14 @@ class Tally(msgspec.Struct):
         return self.ended[Ended.WAITING]
 
 
+class Shared:
+    """What the batches of one process share: places to work in, and the prospects that somebody is at work on."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.slots = FairSlots(concurrency)
+        self.at_work: set[str] = set()
+
+
 class _Sleeper(NamedTuple):
     """A prospect that had to wait, when it is taken up again, and as what it counts if it is not."""
 
@@ -63,10 +71,11 @@ class _Sleeper(NamedTuple):
 
 
 class Embedded:
-    """The dispatcher for one process. `on_prospect` is told about every prospect that this call is through with.
+    """The dispatcher for one batch. `on_prospect` is told about every prospect that this call is through with.
 
     Prospects that have to wait are taken up again when their time has come, if that is at most `stays_s` seconds after
-    anything was last done.
+    anything was last done. `shared` is what it has in common with other batches of this process; an `interactive` one
+    needs no place among them.
     """
 
     def __init__(
@@ -82,7 +91,11 @@ class Embedded:
         stays_s: float,
         recover: Callable[[], Awaitable[int]],
         on_prospect: Callable[[Ended], None],
+        shared: Shared | None = None,
+        interactive: bool = False,
     ) -> None:
+        self._shared = shared or Shared(concurrency)
+        self._interactive = interactive
         self._store = store
         self.enricher = enricher
         self._gate = gate
@@ -167,7 +180,7 @@ class Embedded:
 
     async def _hand_out(self, queue: FairQueue) -> None:
         ids = [prospect_id for _ in range(PAGE) if (prospect_id := self._ready.take())]
-        for known in await asyncio.to_thread(self._load, ids):
+        for known in await asyncio.to_thread(self.load, ids):
             if self._is_stopped():
                 return
             self._busy += 1
@@ -191,9 +204,10 @@ class Embedded:
         for ids in prospect_pages(self._store.read, self._batch.id):
             if self._gate.draining.is_set():
                 return
-            yield self._load(ids)
+            yield self.load(ids)
 
-    def _load(self, ids: list[str]) -> list[History]:
+    def load(self, ids: list[str]) -> list[History]:
+        """Return what is known about some prospects, read in one go."""
         with self._store.read() as connection:
             return history.load(
                 connection,
@@ -212,7 +226,7 @@ class Embedded:
     async def _work(self, queue: FairQueue, tally: Tally) -> None:
         while (known := (await queue.get())[1]) is not None:
             if not self._is_stopped():
-                ended = await self._one(known)
+                ended = await self._in_turn(known)
                 if wake_at := self._wakes(known.prospect.id, ended):
                     heappush(self._asleep, _Sleeper(wake_at, known.prospect.id, known.prospect.tenant_id, ended))
                 else:
@@ -240,8 +254,25 @@ class Embedded:
             await self._recover()
             self._buried.add(worker_id)
 
+    async def _in_turn(self, known: History) -> Ended:
+        """Bring one prospect as far as it gets, when there is a place and no other batch of ours is at work on it."""
+        prospect, at_work = known.prospect, self._shared.at_work
+        async with nullcontext() if self._interactive else self._shared.slots.taken(prospect.tenant_id):
+            if self._is_stopped() or prospect.id in at_work:
+                return Ended.ELSEWHERE
+            at_work.add(prospect.id)
+            try:
+                return await self._one(known)
+            finally:
+                at_work.discard(prospect.id)
+
     async def _one(self, known: History) -> Ended:
         """Bring one prospect as far as it gets, whoever had it before."""
+        if known.standing and known.standing.worker_id == self._worker_id:
+            again = await self._again(known)  # another batch of ours may have gone on with it meanwhile
+            if again is None:
+                return Ended.ERASED
+            known = again
         while True:
             standing = known.standing
             if standing is None:
@@ -257,8 +288,13 @@ class Embedded:
                 ended = await self.enricher.resume(known, standing)
                 if ended is Ended.WAITING or (ended is Ended.CLOSED and standing.batch_id == self._batch.id):
                     return ended
-            await self.enricher.settled()
-            found = await asyncio.to_thread(self._load, [known.prospect.id])
-            if not found:
+            again = await self._again(known)
+            if again is None:
                 return Ended.ERASED
-            (known,) = found
+            known = again
+
+    async def _again(self, known: History) -> History | None:
+        """Read anew what is known of a prospect; `None` for one that was erased."""
+        await self.enricher.settled()
+        found = await asyncio.to_thread(self.load, [known.prospect.id])
+        return found[0] if found else None

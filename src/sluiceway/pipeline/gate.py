@@ -28,11 +28,15 @@ _LONGEST_PROBE_GAP_S = 15.0
 
 
 class Held(Exception):  # noqa: N818 - a turn of events, not an error
-    """The request may not be sent now; its source result waits, until `wake_at` or until someone mends something."""
+    """The request may not be sent now; its source result waits, until `wake_at` or until someone mends something.
 
-    def __init__(self, reason: str, wake_at: str | None = None) -> None:
+    `by_breaker`: the provider's breaker is open.
+    """
+
+    def __init__(self, reason: str, wake_at: str | None = None, *, by_breaker: bool = False) -> None:
         super().__init__(reason)
         self.wake_at = wake_at
+        self.by_breaker = by_breaker
 
 
 class Exhausted(Exception):  # noqa: N818 - a turn of events, not an error
@@ -143,9 +147,9 @@ class Gate:
         if stop is None:
             return
         if account in self._probing:
-            raise Held(stop.reason, self._stamp_after(1.0))
+            raise Held(stop.reason, self._stamp_after(1.0), by_breaker=True)
         if stop.until is None or stop.until > self._now():
-            raise Held(stop.reason, timestamp(stop.until) if stop.until else None)
+            raise Held(stop.reason, timestamp(stop.until) if stop.until else None, by_breaker=True)
 
     def check_for_meter(self, account: str) -> None:
         """Return if a provider may be asked for its own meter now; raises `Held` with the reason if not.

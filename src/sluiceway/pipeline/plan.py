@@ -20,13 +20,18 @@ Step = Asked | Reading | Skip
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a batch asks for, how often a request of unknown charge may be followed by another, and which user asked."""
+    """What a batch asks for, how often a request of unknown charge may be followed by another, and who asked.
+
+    Somebody waits for an `interactive` one, so an open breaker ends it instead of making it wait.
+    """
 
     batch_id: str | None
     trigger: str
     want: tuple[Want, ...]
     most_unknowns: int
     user_id: str = ""
+    api_key_id: str | None = None
+    interactive: bool = False
 
 
 class Plan(msgspec.Struct):

@@ -104,6 +104,7 @@ class Enricher:
         self._tell = tell
         self._watch = watch
         self.suppressions = watch.suppressions if watch else None
+        self.providers = {name: source.provider for name, source in sources.items()}
         self.alarms: dict[str, str] = {}
 
     async def enrich(self, history: History) -> Ended:
@@ -263,6 +264,8 @@ class Enricher:
         try:
             return await self._converse(history, plan)
         except Held as held:
+            if held.by_breaker and self._order.interactive:
+                return self._close(self._ended_by_breaker(history, plan, held), None)
             self._writer.post(Hold(plan.result_id, str(held), held.wake_at))
             self._tell(plan.source.name, Status.WAITING)
             self._set_alarm(history.prospect.id, held.wake_at)
@@ -278,6 +281,10 @@ class Enricher:
     def _set_alarm(self, prospect_id: str, wake_at: str | None) -> None:
         if wake_at is not None:
             self.alarms[prospect_id] = min(wake_at, self.alarms.get(prospect_id, wake_at))
+
+    def _ended_by_breaker(self, history: History, plan: Plan, held: Held) -> Close:
+        closed = Close(plan.result_id, history.prospect.id, plan.source.name, Status.CIRCUIT_OPEN, self._now())
+        return msgspec.structs.replace(closed, error=self._described(history, str(held)), retry_at=held.wake_at)
 
     def _exhausted(self, history: History, plan: Plan, exhausted: Exhausted) -> Close:
         return Close(
@@ -364,7 +371,16 @@ class Enricher:
     def _behalf(self, history: History, plan: Plan) -> Behalf:
         prospect = history.prospect
         order = self._order
-        return Behalf(order.trigger, prospect.tenant_id, order.batch_id, prospect.id, plan.result_id, history.checked)
+        return Behalf(
+            order.trigger,
+            prospect.tenant_id,
+            order.batch_id,
+            prospect.id,
+            plan.result_id,
+            history.checked,
+            user_id=order.user_id or None,
+            api_key_id=order.api_key_id,
+        )
 
     # Closing.
 

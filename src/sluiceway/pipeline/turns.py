@@ -40,7 +40,8 @@ _ASK_AGAIN_S = 5.0
 class Behalf(msgspec.Struct, frozen=True):
     """For whom requests are sent; a shared document is nobody's, and records only the batch that needed it first.
 
-    `checked` is the version of the suppression list that the prospect was last held against.
+    `checked` is the version of the suppression list that the prospect was last held against; `user_id` and `api_key_id`
+    tell who asked for it, where that was through the API or the console.
     """
 
     trigger: str
@@ -49,6 +50,8 @@ class Behalf(msgspec.Struct, frozen=True):
     prospect_id: str | None = None
     source_result_id: str | None = None
     checked: int | None = None
+    user_id: str | None = None
+    api_key_id: str | None = None
 
     @property
     def lane(self) -> str:
@@ -204,13 +207,15 @@ class Turns:
 
     def _known_refusal(self, source: Source, request: Request, behalf: Behalf) -> Refusal | None:
         """Return a refusal that is still known to hold for a request that may cost as much, or more."""
-        if source.credential_id:  # a tenant's own is in none of the platform's limits
-            return None
         for quota_id, (refusal, ask_again_at) in list(self._used_up.items()):
             quota = refusal.quota
             if ask_again_at <= time.monotonic():
                 del self._used_up[quota_id]
-            elif quota.covers(source.provider, behalf.tenant_id) and _may_cost(request, quota.unit) >= refusal.amount:
+            elif source.credential_id and quota.batch_id is None:
+                continue  # a tenant's own is in none of the platform's limits
+            elif not quota.covers(source.provider, behalf.tenant_id, behalf.batch_id):
+                continue
+            elif _may_cost(request, quota.unit) >= refusal.amount:
                 return refusal
         return None
 
@@ -218,9 +223,8 @@ class Turns:
         """Let a request wait for its turn again where that is short; raises `Exhausted` or `Held` where it is not."""
         quota = refusal.quota
         if refusal.is_final:
-            retry_at = None if refusal.never else refusal.until
-            self._gate.limit_met(quota.id, retry_at, refusal.reason)
-            raise Exhausted(refusal.reason, retry_at)
+            self._gate.limit_met(quota.id, refusal.retry_at, refusal.reason)
+            raise Exhausted(refusal.reason, refusal.retry_at)
         wait_s = _GIVEN_BACK_SOON_S if refusal.may_return else max(0.0, self._clock.seconds_until(refusal.until))
         if waited_s + wait_s > WAIT_IN_PLACE_S:
             if wait_s > WAIT_IN_PLACE_S:
@@ -254,6 +258,8 @@ class Turns:
             worker_id=self._worker_id,
             trigger=behalf.trigger,
             tenant_id=behalf.tenant_id,
+            user_id=behalf.user_id,
+            api_key_id=behalf.api_key_id,
             batch_id=behalf.batch_id,
             prospect_id=behalf.prospect_id,
             source_result_id=behalf.source_result_id,

@@ -24,7 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from sluiceway.errors import BadSetting, NewerStore, StoreUnavailable
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest migration; a test holds it against the migrations folder."""
 
 _BUSY_MS = 30_000
@@ -167,6 +167,13 @@ def sqlite_path(url: str) -> Path | None:
     if not parsed.database or parsed.database == ":memory:":
         raise BadSetting("SLUICEWAY_DATABASE_URL must name a file, such as sqlite:///people.db")
     return Path(parsed.database)
+
+
+def beside(url: str, name: str) -> str:
+    """Return the URL of an SQLite store of another name, next to a store's file or in its folder of locks."""
+    path = sqlite_path(url)
+    other = path.with_name(f"{path.stem}-{name}.db") if path else _state_folder(url, None) / f"{name}.db"
+    return f"sqlite:///{other.as_posix()}"
 
 
 def _engines(url: str) -> tuple[Engine, Engine]:

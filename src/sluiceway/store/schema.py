@@ -84,7 +84,18 @@ batches = Table(
     _text("created_at"),
     _text("began_at", optional=True),
     _text("finished_at", optional=True),
+    _text("user_id", optional=True),
+    _text("api_key_id", optional=True),
+    _text("requested_at", optional=True),
+    _text("cancelled_at", optional=True),
     UniqueConstraint("tenant_id", "digest", "options", "generation"),
+    Index("batches_of_tenant", "tenant_id", "id"),
+    Index(
+        "batches_to_run",
+        "requested_at",
+        sqlite_where=text("requested_at IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=text("requested_at IS NOT NULL AND finished_at IS NULL"),
+    ),
     comment="What someone asked for at once. The same file with the same options continues the same batch.",
 )
 
@@ -99,6 +110,31 @@ batch_rows = Table(
     Index("batch_rows_of_prospect", "prospect_id"),
     sqlite_with_rowid=False,
     comment="Which prospect each input row of a batch is; several rows may be one prospect.",
+)
+
+batch_rejects = Table(
+    "batch_rejects",
+    metadata,
+    _text("batch_id"),
+    Column("number", Integer, nullable=False),
+    Column("line", Integer, nullable=True),
+    _text("reason"),
+    PrimaryKeyConstraint("batch_id", "number"),
+    sqlite_with_rowid=False,
+    comment="Rows of an upload that could not be used: where, and why; never what they said.",
+)
+
+batch_caps = Table(
+    "batch_caps",
+    metadata,
+    _text("batch_id"),
+    _text("provider"),
+    _text("unit"),
+    Column("amount", BigInteger, nullable=False),
+    PrimaryKeyConstraint("batch_id", "provider", "unit"),
+    CheckConstraint("unit IN ('requests', 'credits', 'usd')", name="batch_caps_unit"),
+    sqlite_with_rowid=False,
+    comment="The most a batch may spend (requests, milli-credits, micro-dollars) at one provider or (`*`) at all.",
 )
 
 prospects = Table(
@@ -118,6 +154,8 @@ prospects = Table(
     _text("covered_by", optional=True),
     UniqueConstraint("tenant_id", "identity_key"),
     UniqueConstraint("tenant_id", "external_id"),
+    Index("prospects_of_tenant", "tenant_id", "id"),
+    Index("prospects_by_status", "tenant_id", "enrichment_status", "id"),
     Index(
         "prospects_of_old",
         "id",
@@ -329,6 +367,7 @@ usage_days = Table(
     _text("provider"),
     *_charges(),
     PrimaryKeyConstraint("day", "tenant_id", "user_id", "api_key_id", "batch_id", "trigger", "provider"),
+    Index("usage_days_batch", "batch_id"),
     sqlite_with_rowid=False,
     comment="Rollup of finished attempts by UTC day and by who they were for and through what; empty is nobody.",
 )
@@ -828,4 +867,96 @@ provider_credentials = Table(
         postgresql_where=text("revoked_at IS NULL"),
     ),
     comment="Tenants' own keys for providers, sealed; one at a time for each tenant and provider.",
+)
+
+# What is asked for over HTTP, and what is told to others: `api/`, `notices/`.
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _text("tenant_id"),
+    _text("route"),
+    _text("key"),
+    _text("digest"),
+    _text("worker_id"),
+    _text("created_at"),
+    _text("batch_id", optional=True),
+    Column("status", Integer, nullable=True),
+    _text("answer", optional=True),
+    PrimaryKeyConstraint("tenant_id", "route", "key"),
+    Index("idempotency_keys_age", "created_at"),
+    sqlite_with_rowid=False,
+    comment="Requests that cost money, by the key they came with: what they asked, and what they were answered.",
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant_id"),
+    _text("url"),
+    _text("events"),
+    _text("sealed_secret"),
+    _text("created_at"),
+    _text("created_by"),
+    _text("removed_at", optional=True),
+    Index("webhooks_of_tenant", "tenant_id"),
+    comment="Where a tenant wants to be told that runs and batches ended, and the sealed secret that signs it.",
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("name"),
+    _text("form"),
+    _text("shown_url"),
+    _text("sealed_url"),
+    _text("sealed_secret"),
+    _text("created_at"),
+    _text("created_by"),
+    _text("removed_at", optional=True),
+    CheckConstraint("form IN ('json', 'text')", name="alerts_form"),
+    comment="Where operators want to be told what needs a look; addresses of chat rooms are secrets, so sealed.",
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    _text("kind"),
+    _text("subject"),
+    _text("window"),
+    _text("said"),
+    _text("raised_at"),
+    _text("resolved_at", optional=True),
+    PrimaryKeyConstraint("kind", "subject", "window"),
+    comment="What operators were told needs a look, once for each window, and when it was over.",
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("receiver"),
+    _text("receiver_id"),
+    _text("tenant_id", optional=True),
+    _text("event"),
+    _text("target"),
+    _text("said", optional=True),
+    _text("created_at"),
+    _text("next_at", optional=True),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    _text("tried_at", optional=True),
+    Column("http_status", Integer, nullable=True),
+    _text("error", optional=True),
+    _text("delivered_at", optional=True),
+    CheckConstraint("receiver IN ('webhook', 'alert')", name="deliveries_receiver"),
+    Index(
+        "deliveries_due",
+        "next_at",
+        sqlite_where=text("next_at IS NOT NULL"),
+        postgresql_where=text("next_at IS NOT NULL"),
+    ),
+    Index("deliveries_of_receiver", "receiver_id", "id"),
+    comment="What is to be told to whom, and how that went; what is said of people is read when it is sent.",
 )

@@ -93,3 +93,8 @@ def _found(connection: Connection, tenant_id: str) -> Tenant | None:
 def _check_id(tenant_id: str) -> None:
     if not tenant_id or tenant_id != tenant_id.strip() or len(tenant_id) > _LONGEST or not tenant_id.isprintable():
         raise BadInput(f"{tenant_id!r} cannot be a tenant's id: it needs 1 to {_LONGEST} characters that can be read")
+
+
+def is_there(connection: Connection, tenant_id: str) -> bool:
+    """Tell whether there is a tenant of that id."""
+    return _found(connection, tenant_id) is not None

@@ -28,6 +28,7 @@ from sluiceway.usage.quota import (
     Window,
     all_quotas,
     apply_file,
+    caps_that_hold,
     counted_from,
     earliest_window_at,
     quotas_version,
@@ -44,6 +45,8 @@ class Reserving(Protocol):
     def provider(self) -> str: ...
     @property
     def tenant_id(self) -> str | None: ...
+    @property
+    def batch_id(self) -> str | None: ...
     @property
     def credential_id(self) -> str: ...
     @property
@@ -84,6 +87,11 @@ class Refusal(msgspec.Struct, frozen=True):
     def is_final(self) -> bool:
         """Whether it ends a source's work, instead of making it wait."""
         return self.never or (self.quota.is_long and not self.may_return)
+
+    @property
+    def retry_at(self) -> str | None:
+        """When asking again may help; `None` where no later window would."""
+        return None if self.never or self.quota.clock is QuotaClock.BATCH else self.until
 
     @property
     def reason(self) -> str:
@@ -194,6 +202,7 @@ class Limits:
         self._tell = tell
         self._version = -1
         self._quotas: list[Quota] = []
+        self._caps: dict[str, list[Quota]] = {}
         self._by_behalf: dict[tuple[str, str | None], tuple[Quota, ...]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._moves: Moves | None = None
@@ -225,15 +234,23 @@ class Limits:
         if quotas_are_at != self._version:
             quotas = {**self._implied, **{quota.id: quota for quota in all_quotas(connection)}}
             self._quotas, self._by_behalf, self._version = list(quotas.values()), {}, quotas_are_at
+            self._caps = {}
+            for cap in caps_that_hold(connection):
+                self._caps.setdefault(cap.batch_id or "", []).append(cap)
 
     def of(self, attempt: Reserving) -> tuple[Quota, ...]:
-        """Return the limits an attempt counts against; a tenant's own credential is not the platform's to limit."""
+        """Return the limits an attempt counts against.
+
+        A tenant's own credential is not the platform's to limit; a batch's cap holds whoever pays.
+        """
+        caps = self._caps.get(attempt.batch_id or "", ())
+        capped = tuple(cap for cap in caps if cap.covers(attempt.provider, attempt.tenant_id, attempt.batch_id))
         if attempt.credential_id != PLATFORM:
-            return ()
+            return capped
         behalf = (attempt.provider, attempt.tenant_id)
         if behalf not in self._by_behalf:
             self._by_behalf[behalf] = tuple(quota for quota in self._quotas if quota.covers(*behalf))
-        return self._by_behalf[behalf]
+        return self._by_behalf[behalf] + capped
 
     def decide(self, connection: Connection, attempts: Sequence[Reserving]) -> Decision:
         """Decide over all limits of all attempts, in the order given; nothing is written yet."""

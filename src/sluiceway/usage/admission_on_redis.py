@@ -248,7 +248,7 @@ def _verdict(attempt: Attempt, stamp: str, decided: Decided, limits: Mapping[int
     if said is not None:
         quota = limits[said.limit]
         closes_at = timestamp(_EPOCH + timedelta(milliseconds=said.closes))
-        until = ALWAYS[1] if quota.clock is QuotaClock.IN_FLIGHT else closes_at
+        until = ALWAYS[1] if quota.clock in (QuotaClock.IN_FLIGHT, QuotaClock.BATCH) else closes_at
         amount = amount_reserved(quota, attempt)
         refusal = Refusal(quota, until, said.may_return, said.never, amount)
         if not refusal.is_final:

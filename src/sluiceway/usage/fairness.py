@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -89,3 +90,45 @@ class FairQueue(asyncio.Queue[tuple[str, Any]]):
         item = self._lanes.take()
         assert item is not None  # noqa: S101 - asyncio asks only while there is something
         return item
+
+
+class FairSlots:
+    """So many may be at work at once; who has to wait for a place gets it lane by lane."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: DeficitRoundRobin[asyncio.Future[None]] = DeficitRoundRobin()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def taken(self, lane: str) -> AsyncIterator[None]:
+        """Hold a place, waiting for one in a lane first."""
+        await self._take(lane)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _take(self, lane: str) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(lane, place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        while (place := self._waiting.take()) is not None:
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1

@@ -47,6 +47,8 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     deadline_at: str
     reserved_milli_credits: int | None = None
     reserved_usd_micros: int | None = None
+    user_id: str | None = None
+    api_key_id: str | None = None
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):

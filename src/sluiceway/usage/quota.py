@@ -1,7 +1,8 @@
 """Quotas: how much may be spent, on whose behalf, within which window; and the windows themselves.
 
 A quota limits requests, credits or dollars of one provider, for everybody or for one tenant. Its clock cuts time into
-windows: calendar ones (UTC), ones that open at their first request, or billing cycles with a start day.
+windows: calendar ones (UTC), ones that open at their first request, or billing cycles with a start day. A batch's cap
+is one as well, with a single window: what is spent on the batch, whenever that is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sqlalchemy import Connection, case, delete, func, insert, select
 from sluiceway.errors import BadInput, BadSetting
 from sluiceway.outcome import ChargeKind, timestamp
 from sluiceway.store.facts import raise_version, version
-from sluiceway.store.schema import attempts, limit_windows, quotas
+from sluiceway.store.schema import attempts, batch_caps, batches, limit_windows, quotas
 from sluiceway.usage.counter import PLATFORM
 
 VERSION_OF: Final = "quotas"
@@ -35,7 +36,10 @@ EPOCH_OF: Final = "admission"
 """The name under which the store counts how often what is used was read for a copy, or changed behind its back."""
 
 ALWAYS: Final = ("", "9999-12-31T23:59:59.999Z")
-"""The one window of a limit on calls in flight."""
+"""The one window of a limit on calls in flight, and of a batch's cap."""
+
+ANY_PROVIDER: Final = "*"
+"""In a batch's cap: what is spent at all providers together."""
 
 
 class Unit(StrEnum):
@@ -47,7 +51,10 @@ class Unit(StrEnum):
 
 
 class QuotaClock(StrEnum):
-    """How a quota cuts time into windows; `in_flight` has a single one, in which calls count while they are open."""
+    """How a quota cuts time into windows.
+
+    `in_flight` has a single one, in which calls count while they are open; so has `batch`, in which one batch's count.
+    """
 
     IN_FLIGHT = "in_flight"
     SECOND = "second"
@@ -55,6 +62,7 @@ class QuotaClock(StrEnum):
     HOUR = "hour"
     DAY = "day"
     CYCLE = "cycle"
+    BATCH = "batch"
 
 
 class Opens(StrEnum):
@@ -70,7 +78,7 @@ LENGTH: Final = {
     QuotaClock.HOUR: timedelta(hours=1),
     QuotaClock.DAY: timedelta(days=1),
 }
-LONG: Final = frozenset({QuotaClock.DAY, QuotaClock.CYCLE})
+LONG: Final = frozenset({QuotaClock.DAY, QuotaClock.CYCLE, QuotaClock.BATCH})
 """Clocks whose exhausted window ends a source's work instead of making it wait."""
 
 _SCALE: Final = {Unit.REQUESTS: 1, Unit.CREDITS: 1000, Unit.USD: 1_000_000}
@@ -89,24 +97,30 @@ class Quota(msgspec.Struct, frozen=True):
     warn_at_percent: int | None = 80
     hard: bool = True
     origin: str = "operator"
+    batch_id: str | None = None
 
     @property
     def id(self) -> str:
         """The limit's name: setting another amount for the same provider, unit, clock and tenant replaces it."""
         whole = f"{self.provider}/{self.unit}/{self.clock}"
-        return f"{whole}/{self.tenant_id}" if self.tenant_id is not None else whole
+        whose = self.batch_id or self.tenant_id
+        return f"{whole}/{whose}" if whose is not None else whole
 
     @property
     def is_long(self) -> bool:
         """Whether its windows are so long that work ends instead of waiting for the next one."""
         return self.clock in LONG
 
-    def covers(self, provider: str, tenant_id: str | None) -> bool:
-        """Tell whether calls to a provider on a tenant's behalf count against this quota."""
+    def covers(self, provider: str, tenant_id: str | None, batch_id: str | None = None) -> bool:
+        """Tell whether calls to a provider on a tenant's behalf, or for a batch, count against this quota."""
+        if self.batch_id is not None:
+            return self.batch_id == batch_id and self.provider in (ANY_PROVIDER, provider)
         return self.provider == provider and self.tenant_id in (None, tenant_id)
 
     def shown(self) -> str:
         """Say the limit in words: `200 requests per minute`."""
+        if self.batch_id is not None:
+            return f"{amount_in_words(self.unit, self.amount)} for this batch"
         when = {QuotaClock.IN_FLIGHT: "in flight", QuotaClock.CYCLE: f"per cycle from day {self.cycle_day}"}
         whose = f" for tenant {self.tenant_id}" if self.tenant_id is not None else ""
         return f"{amount_in_words(self.unit, self.amount)} {when.get(self.clock, f'per {self.clock}')}{whose}"
@@ -137,7 +151,7 @@ def window_at(quota: Quota, stamp: str) -> Window:
 @lru_cache(maxsize=1024)
 def _calendar_window(clock: QuotaClock, cycle_day: int, second: str) -> Window:
     """Return the window around a second; many attempts fall into each, and working with dates is slow."""
-    if clock is QuotaClock.IN_FLIGHT:
+    if clock in (QuotaClock.IN_FLIGHT, QuotaClock.BATCH):
         return Window(*ALWAYS)
     if clock is QuotaClock.CYCLE:
         return _cycle_at(cycle_day, second)
@@ -204,7 +218,8 @@ def set_quota(connection: Connection, quota: Quota, *, by: str, now: str) -> Non
     if _opened_otherwise(connection, quota):
         connection.execute(delete(limit_windows).where(limit_windows.c.limit_id == quota.id))
     connection.execute(delete(quotas).where(quotas.c.id == quota.id))
-    connection.execute(insert(quotas).values(id=quota.id, **msgspec.structs.asdict(quota), set_by=by, set_at=now))
+    columns = {name: getattr(quota, name) for name in _COLUMNS}
+    connection.execute(insert(quotas).values(id=quota.id, **columns, set_by=by, set_at=now))
     refold(connection, quota, now)
     raise_version(connection, VERSION_OF)
 
@@ -234,9 +249,42 @@ def unset_quota(connection: Connection, quota_id: str) -> bool:
 
 def all_quotas(connection: Connection) -> list[Quota]:
     """Return every quota that is set, by provider."""
-    names = Quota.__struct_fields__
-    query = select(*(quotas.c[name] for name in names)).order_by(quotas.c.id)
-    return [msgspec.convert(dict(zip(names, row, strict=True)), Quota) for row in connection.execute(query)]
+    query = select(*(quotas.c[name] for name in _COLUMNS)).order_by(quotas.c.id)
+    return [msgspec.convert(dict(zip(_COLUMNS, row, strict=True)), Quota) for row in connection.execute(query)]
+
+
+_COLUMNS: Final = tuple(name for name in Quota.__struct_fields__ if name != "batch_id")
+
+
+def set_caps(connection: Connection, batch_id: str, caps: Iterable[tuple[str, Unit, int]]) -> None:
+    """Let a batch that has not begun spend no more than this: provider (`*` is all together), unit and amount."""
+    caps = list(caps)
+    if any(amount < 0 for _, _, amount in caps):
+        raise BadInput("a cap cannot be negative; 0 lets nothing through")
+    if caps:
+        rows = [{"batch_id": batch_id, "provider": p, "unit": unit, "amount": amount} for p, unit, amount in caps]
+        connection.execute(insert(batch_caps), rows)
+        raise_version(connection, VERSION_OF)
+
+
+def caps_of(connection: Connection, batch_id: str) -> list[Quota]:
+    """Return what a batch may spend at most."""
+    return _caps(connection, batch_caps.c.batch_id == batch_id)
+
+
+def caps_that_hold(connection: Connection) -> list[Quota]:
+    """Return the caps of every batch that has not ended."""
+    unended = select(batches.c.id).where(batches.c.finished_at.is_(None), batches.c.requested_at.is_not(None))
+    return _caps(connection, batch_caps.c.batch_id.in_(unended))
+
+
+def _caps(connection: Connection, which: Any) -> list[Quota]:
+    c = batch_caps.c
+    query = select(c.provider, c.unit, c.amount, c.batch_id).where(which).order_by(c.batch_id, c.provider, c.unit)
+    return [
+        Quota(provider, Unit(unit), QuotaClock.BATCH, amount, warn_at_percent=None, origin="batch", batch_id=batch_id)
+        for provider, unit, amount, batch_id in connection.execute(query)
+    ]
 
 
 def quotas_version(connection: Connection) -> int:
@@ -341,6 +389,8 @@ def _check(quota: Quota) -> None:
         raise BadInput(f"a window that opens at its first request cannot be a {quota.clock}")
     if quota.warn_at_percent is not None and not 1 <= quota.warn_at_percent <= 100:
         raise BadInput("a warning comes at 1 to 100 percent")
+    if quota.clock is QuotaClock.BATCH:
+        raise BadInput("a batch's cap is part of what is asked for, and no quota")
 
 
 # Using quotas.

@@ -1,0 +1,608 @@
+"""Batches: asking for many prospects at once, at a known price and with a cap; how far they are; stopping them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import Connection, func, select
+from starlette.responses import StreamingResponse
+
+from sluiceway.api import prospects as of_prospects
+from sluiceway.api.answers import Json, answers, in_text
+from sluiceway.api.caller import Asker, who_may
+from sluiceway.api.idempotency import IdempotencyKey, Kept, Key, check_unfinished, claim, key_of, settle
+from sluiceway.api.paging import CursorText, Limit, Page, after, cursor
+from sluiceway.api.prospects import ShownProspect
+from sluiceway.errors import BadInput, Conflict, NotThere
+from sluiceway.pipeline.batch import PAGE, count_prospects
+from sluiceway.pipeline.controls import all_pauses, lift_pause, set_pause
+from sluiceway.pipeline.estimate import SourceEstimate, estimate
+from sluiceway.pipeline.gate import Pause
+from sluiceway.pipeline.requested import (
+    MOST_NAMED,
+    Cap,
+    State,
+    Terms,
+    Wish,
+    cancel_batch,
+    request_batch,
+    request_upload,
+    state_of,
+)
+from sluiceway.pipeline.selection import Selection
+from sluiceway.prospect import Want
+from sluiceway.store.schema import (
+    batch_caps,
+    batch_rejects,
+    batches,
+    prospects,
+    runs,
+    source_results,
+    usage_days,
+)
+from sluiceway.tenancy.roles import Permission
+from sluiceway.tenancy.scope import Scope
+from sluiceway.usage.quota import ANY_PROVIDER, Unit, amount_of
+
+router = APIRouter(tags=["batches"])
+
+Reader = Annotated[Asker, who_may(Permission.READ_PROSPECTS)]
+Spender = Annotated[Asker, who_may(Permission.ENRICH)]
+
+_LOOK_EVERY_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 60.0
+_TERMINAL: Final = frozenset({State.FINISHED, State.CANCELLED})
+
+
+# What is asked for.
+
+
+class CapAsked(BaseModel):
+    """The most a batch may spend: dollars over all providers, and credits or requests of single ones."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    usd: float | None = Field(None, ge=0, le=10**9, description="Dollars, over all providers together.")
+    credits: dict[str, Annotated[float, Field(ge=0, le=10**12)]] = Field({}, description="Credits, by provider.")
+    requests: dict[str, Annotated[int, Field(ge=0, le=10**12)]] = Field({}, description="Requests, by provider.")
+
+    def caps(self, providers: set[str]) -> tuple[Cap, ...]:
+        """Return the caps; raises `BadInput` for a provider there is none of."""
+        if unknown := sorted({*self.credits, *self.requests} - providers):
+            raise BadInput(f"cap: {unknown[0]!r} is no provider; there are {', '.join(sorted(providers))}")
+        found = [Cap(p, Unit.CREDITS, amount_of(Unit.CREDITS, str(n))) for p, n in self.credits.items()]
+        found += [Cap(p, Unit.REQUESTS, n) for p, n in self.requests.items()]
+        if self.usd is not None:
+            found.append(Cap(ANY_PROVIDER, Unit.USD, amount_of(Unit.USD, f"{self.usd:.6f}")))
+        return tuple(found)
+
+
+class HowAsked(BaseModel):
+    """How prospects are enriched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sources: list[str] = Field([], max_length=50, description="Which sources to ask; all there are by default.")
+    want: list[Want] = Field([Want.WORK_EMAIL], max_length=3, description="Contact data to buy.")
+    refresh: bool = Field(False, description="Buy again whatever was bought before now.")
+    cap: CapAsked | None = Field(None, description="What this may spend at most.")
+
+    def terms(self, asker: Asker, **more: Any) -> Terms:
+        """Return how a batch is run; raises `BadInput` for a source there is none of."""
+        known = asker.world.sources
+        if unknown := sorted(set(self.sources) - known.keys()):
+            raise BadInput(f"sources: {unknown[0]!r} is no source; there are {', '.join(sorted(known))}")
+        return Terms(tuple(sorted(set(self.sources))), tuple(sorted(set(self.want))), **more)
+
+    def wish(self, asker: Asker, name: str, **more: Any) -> Wish:
+        """Return what is asked for, by whom and through what."""
+        providers = {source.provider for source in asker.world.sources.values()}
+        return Wish(
+            tenant_id=asker.tenant_id,
+            name=name,
+            trigger=asker.trigger,
+            terms=self.terms(asker, **more),
+            refresh=self.refresh,
+            caps=self.cap.caps(providers) if self.cap else (),
+            user_id=asker.principal.user_id,
+            api_key_id=asker.principal.key_id,
+        )
+
+
+class SelectionAsked(BaseModel):
+    """Prospects that are everything asked for here; an empty filter is all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enrichment_status: list[Literal["none", "running", "complete", "no_data", "partial", "failed"]] = Field([])
+    source_status: dict[str, str] = Field({}, description='How sources stand: {"exa": "failed"}.')
+    batch_id: str = Field("", max_length=100)
+    text: str = Field("", max_length=200, description="Part of a name, company or address, in any case.")
+    created_from: str = Field("", max_length=40, description="ISO 8601, UTC; included.")
+    created_to: str = Field("", max_length=40, description="ISO 8601, UTC; not included.")
+
+    def selection(self) -> Selection:
+        """Return who is meant."""
+        return msgspec.convert(self.model_dump(), Selection, strict=False)
+
+
+class BatchAsked(HowAsked):
+    """A request to enrich many prospects, who are named in exactly one of three ways."""
+
+    name: str = Field("", max_length=200, description="What to call it.")
+    prospects: list[str] | None = Field(None, max_length=MOST_NAMED, description="Their ids.")
+    filter: SelectionAsked | None = Field(None, description="Who is meant, among all prospects there are by now.")
+    upload: str | None = Field(None, max_length=100, description="The batch that an upload made.")
+    dry_run: bool = Field(False, description="Only say what it would do and cost at most.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> BatchAsked:
+        if sum(way is not None for way in (self.prospects, self.filter, self.upload)) != 1:
+            raise ValueError("name the prospects by exactly one of `prospects`, `filter` and `upload`")
+        return self
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "failed at Exa this week",
+                    "filter": {"source_status": {"exa": "failed"}},
+                    "sources": ["exa", "claude"],
+                    "cap": {"usd": 5.0, "credits": {"apollo": 131}},
+                }
+            ]
+        },
+    )
+
+
+# What is answered.
+
+
+class ShownCap(msgspec.Struct, frozen=True):
+    """The most a batch may spend: requests, milli-credits or micro-dollars, of one provider or (`*`) of all."""
+
+    provider: str
+    unit: str
+    amount: int
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What calls to a provider cost so far: micro-dollars and milli-credits; `unpriced` ones are in no sum."""
+
+    calls: int
+    billed: int
+    unknown: int
+    milli_credits: int
+    usd_micros: int
+    unpriced: int
+
+
+class ShownBatch(msgspec.Struct, frozen=True):
+    """A batch. `rows` is `null` until it is known who is in it; `done` of its `prospects` have nothing left to ask."""
+
+    id: str
+    tenant_id: str
+    name: str
+    state: State
+    trigger: str
+    refresh: bool
+    sources: list[str]
+    want: list[str]
+    caps: list[ShownCap]
+    user_id: str | None
+    api_key_id: str | None
+    rows: int | None
+    rejected: int | None
+    prospects: int
+    done: int
+    outcomes: dict[str, dict[str, int]]
+    spent: dict[str, Spent]
+    created_at: str
+    began_at: str | None
+    finished_at: str | None
+    cancelled_at: str | None
+    paused: str | None
+
+
+class BatchLine(msgspec.Struct, frozen=True):
+    """A batch in a list."""
+
+    id: str
+    tenant_id: str
+    name: str
+    state: State
+    trigger: str
+    user_id: str | None
+    rows: int | None
+    rejected: int | None
+    spent: dict[str, Spent]
+    created_at: str
+    finished_at: str | None
+
+
+class PriceOfSource(msgspec.Struct, frozen=True):
+    """What one source would be asked: for how many, at most at what price, and why not for the others."""
+
+    provider: str
+    ask: int
+    held: int
+    skipped: dict[str, int]
+    milli_credits: dict[str, int]
+    usd_micros: int | None
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What a batch would do and cost at most, `usd_micros` being `null` where a price is unknown."""
+
+    prospects: int
+    sources: dict[str, PriceOfSource]
+    usd_micros: int | None
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A row of an upload that could not be used."""
+
+    number: int
+    line: int | None
+    reason: str
+
+
+# Reading.
+
+
+def found(connection: Connection, batch_id: str, scope: Scope) -> Any:
+    """Return a batch's row; raises `NotThere` for one that is nobody's, or another tenant's."""
+    b = scope.of(batches)
+    row = connection.execute(select(b).where(b.c.id == batch_id)).first()
+    if row is None:
+        raise NotThere(f"there is no batch {batch_id!r}")
+    return row
+
+
+def show(connection: Connection, batch_id: str, *, scope: Scope) -> ShownBatch:
+    """Say how a batch stands."""
+    row = found(connection, batch_id, scope)
+    pause = next((p for p in all_pauses(connection) if p.covers("", row.tenant_id, row.id)), None)
+    terms = _terms(row)
+    caps = connection.execute(select(batch_caps).where(batch_caps.c.batch_id == row.id))
+    r = scope.of(runs).c
+    over = select(func.count(r.prospect_id.distinct())).where(r.batch_id == row.id, r.closed_at.is_not(None))
+    return ShownBatch(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        name=row.name,
+        state=state_of(row, paused=pause is not None),
+        trigger=row.trigger,
+        refresh=row.refresh,
+        sources=list(terms.sources),
+        want=list(terms.want),
+        caps=[ShownCap(cap.provider, cap.unit, cap.amount) for cap in caps],
+        user_id=row.user_id,
+        api_key_id=row.api_key_id,
+        rows=row.rows,
+        rejected=row.rejected,
+        prospects=count_prospects(connection, row.id),
+        done=connection.execute(over).scalar_one(),
+        outcomes=_outcomes(connection, row.id, scope),
+        spent=_spent(connection, [row.id], scope).get(row.id, {}),
+        created_at=row.created_at,
+        began_at=row.began_at,
+        finished_at=row.finished_at,
+        cancelled_at=row.cancelled_at,
+        paused=pause.shown() if pause else None,
+    )
+
+
+def _terms(row: Any) -> Terms:
+    """Return how a batch is run; a file's, given on the command line, keeps its options otherwise."""
+    try:
+        return msgspec.json.decode(row.options, type=Terms, strict=False)
+    except msgspec.ValidationError:
+        return Terms()
+
+
+def _outcomes(connection: Connection, batch_id: str, scope: Scope) -> dict[str, dict[str, int]]:
+    """Count, by source, how its results stand in the runs of a batch."""
+    r, s = scope.of(runs), scope.of(source_results)
+    query = select(s.c.source, s.c.status, func.count()).join(r, r.c.id == s.c.run_id)
+    counted: dict[str, dict[str, int]] = {}
+    for source, status, count in connection.execute(
+        query.where(r.c.batch_id == batch_id).group_by(s.c.source, s.c.status).order_by(s.c.source, s.c.status)
+    ):
+        counted.setdefault(source, {})[status] = count
+    return counted
+
+
+_SUMS: Final = ("attempts", "billed", "unknown", "milli_credits", "usd_micros", "unpriced")
+
+
+def _spent(connection: Connection, batch_ids: list[str], scope: Scope) -> dict[str, dict[str, Spent]]:
+    """Sum what was spent on batches, by provider."""
+    u = scope.of(usage_days).c
+    query = select(u.batch_id, u.provider, *(func.sum(u[name]) for name in _SUMS))
+    spent: dict[str, dict[str, Spent]] = {}
+    for batch_id, provider, *sums in connection.execute(
+        query.where(u.batch_id.in_(batch_ids)).group_by(u.batch_id, u.provider).order_by(u.provider)
+    ):
+        spent.setdefault(batch_id, {})[provider] = Spent(*map(int, sums))
+    return spent
+
+
+def page_of(connection: Connection, before: str | None, limit: int, *, scope: Scope) -> Page[BatchLine]:
+    """Return batches, newest first."""
+    b = scope.of(batches)
+    query = select(b).order_by(b.c.id.desc()).limit(limit + 1)
+    rows = connection.execute(query.where(b.c.id < before) if before else query).all()
+    paused = all_pauses(connection)
+    spent = _spent(connection, [row.id for row in rows], scope)
+    items = [
+        BatchLine(
+            id=row.id,
+            tenant_id=row.tenant_id,
+            name=row.name,
+            state=state_of(row, paused=any(p.covers("", row.tenant_id, row.id) for p in paused)),
+            trigger=row.trigger,
+            user_id=row.user_id,
+            rows=row.rows,
+            rejected=row.rejected,
+            spent=spent.get(row.id, {}),
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+        )
+        for row in rows[:limit]
+    ]
+    return Page(items, cursor(items[-1].id) if len(rows) > limit else None)
+
+
+# Asking.
+
+
+@router.post(
+    "/batches",
+    **answers(
+        ShownBatch, 202, problems=[404, 409], also={200: Price}, description="Accepted; `dry_run` answers 200 instead."
+    ),
+)
+async def ask(asked: BatchAsked, request: Request, asker: Spender, key: IdempotencyKey = None) -> Response:
+    """Enrich many prospects: named one by one, by a filter, or by an upload.
+
+    Answers at once with one batch, which is worked on from then on, whatever happens to this process. With `dry_run`
+    nothing is asked; it says what would be, and what that costs at most.
+    """
+    if asked.upload is not None:
+        await asker.world.read(found, asked.upload, asker.scope)
+    if asked.dry_run:
+        return Json(await _price(asked, asker))
+    selection = asked.filter.selection() if asked.filter is not None else None
+    wish = asked.wish(asker, asked.name or "over the API", selection=selection)
+    keyed = await key_of(request, asker, key)
+    make = partial(_make, wish=wish, named=asked.prospects or [], upload=asked.upload, keyed=keyed, asker=asker)
+    made = await asker.world.write(make)
+    if isinstance(made, Kept):
+        return _as_kept(asker, made)
+    asker.world.runner.wake()
+    return Json(made, 202, {"Location": f"/api/v1/batches/{made.id}"})
+
+
+def _make(
+    connection: Connection, *, wish: Wish, named: list[str], upload: str | None, keyed: Key | None, asker: Asker
+) -> ShownBatch | Kept:
+    """Make a batch, with its key, or find what the same request made before."""
+    now = asker.world.stamp
+    kept = claim(connection, keyed, asker.world.worker_id, now) if keyed else None
+    if kept is not None:
+        return kept
+    named = list(dict.fromkeys(named))
+    _check_theirs(connection, named, asker.scope)
+    if upload is None:
+        batch_id = request_batch(connection, wish, named, now)
+    else:
+        batch_id = upload
+        request_upload(connection, batch_id, wish, now)
+    made = show(connection, batch_id, scope=asker.scope)
+    if keyed:
+        settle(connection, keyed, 202, msgspec.json.encode(made), batch_id)
+    return made
+
+
+def _check_theirs(connection: Connection, named: list[str], scope: Scope) -> None:
+    """Raise `NotThere` when a prospect that is named is nobody's, or another tenant's."""
+    p = scope.of(prospects)
+    theirs: set[str] = set()
+    for start in range(0, len(named), PAGE):
+        theirs.update(connection.execute(select(p.c.id).where(p.c.id.in_(named[start : start + PAGE]))).scalars())
+    if missing := [prospect_id for prospect_id in named if prospect_id not in theirs]:
+        raise NotThere(f"there is no prospect {missing[0]!r}")
+
+
+def _as_kept(asker: Asker, kept: Kept) -> Response:
+    """Answer a request what the same one was answered before."""
+    if kept.status is None:
+        check_unfinished(asker.world.store, kept)
+    headers = {"Location": f"/api/v1/batches/{kept.batch_id}"} if kept.status == 202 else {}
+    return Response(kept.answer, kept.status or 200, headers, media_type="application/json")
+
+
+async def _price(asked: BatchAsked, asker: Asker) -> Price:
+    """Say what a batch would do, without keeping anything of it."""
+    wish = asked.wish(asker, "price", selection=asked.filter.selection() if asked.filter is not None else None)
+    check = partial(_check_theirs, scope=asker.scope)
+    world = asker.world
+    return _as_price(*await estimate(world.store, world.price, wish, asked.prospects, asked.upload, check))
+
+
+def _as_price(seen: int, sources: dict[str, SourceEstimate]) -> Price:
+    costs = [each.usd_micros for each in sources.values()]
+    shown = {
+        name: PriceOfSource(e.provider, e.ask, e.held, dict(e.skipped), dict(e.credits), e.usd_micros)
+        for name, e in sources.items()
+    }
+    return Price(seen, shown, None if None in costs else sum(cost or 0 for cost in costs))
+
+
+PREFER: Final = "`wait=20` waits so many seconds (60 at most) for the prospect to be done."
+
+
+@router.post(
+    "/prospects/{prospect_id}/enrich",
+    **answers(
+        ShownProspect,
+        200,
+        problems=[404, 409],
+        also={202: ShownBatch},
+        description="Done: the prospect (200); or not done in the time one waits, or nobody waits: the batch (202).",
+    ),
+)
+async def enrich_one(
+    prospect_id: str,
+    request: Request,
+    asker: Spender,
+    asked: HowAsked | None = None,
+    key: IdempotencyKey = None,
+    prefer: Annotated[str | None, Header(description=PREFER, max_length=200)] = None,
+) -> Response:
+    """Enrich one prospect, before others; with `Prefer: wait=20` the answer is the enriched prospect itself."""
+    prospect = await asker.world.read(of_prospects.one, prospect_id, scope=asker.scope)
+    wait_s = waits(prefer)
+    asker = msgspec.structs.replace(asker, scope=Scope(prospect.tenant_id))
+    wish = (asked or HowAsked()).wish(asker, prospect.person.name or "one prospect", interactive=wait_s > 0)
+    keyed = await key_of(request, asker, key)
+    made = await asker.world.write(_make, wish=wish, named=[prospect_id], upload=None, keyed=keyed, asker=asker)
+    if isinstance(made, Kept):
+        return await _waited(asker, prospect_id, made.batch_id or "", wait_s)
+    asker.world.runner.wake()
+    return await _waited(asker, prospect_id, made.id, wait_s)
+
+
+async def _waited(asker: Asker, prospect_id: str, batch_id: str, wait_s: float) -> Response:
+    """Answer with the prospect if its batch ends in time, else with the batch."""
+    over = asyncio.create_task(asker.world.runner.over(batch_id, wait_s))
+    batch = await asker.world.read(show, batch_id, scope=asker.scope)
+    if batch.state not in _TERMINAL and await over:
+        batch = await asker.world.read(show, batch_id, scope=asker.scope)
+    over.cancel()
+    if wait_s and batch.state in _TERMINAL:
+        return Json(await asker.world.read(of_prospects.one, prospect_id, scope=asker.scope), 200, _APPLIED)
+    return Json(batch, 202, {"Location": f"/api/v1/batches/{batch_id}"})
+
+
+_APPLIED: Final = {"Preference-Applied": "wait"}
+
+
+def waits(prefer: str | None) -> float:
+    """Return the seconds that a `Prefer` header says to wait."""
+    for part in (prefer or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.strip().lower() == "wait" and value.strip().isdigit() and len(value) < 10:
+            return min(float(value), _LONGEST_WAIT_S)
+    return 0.0
+
+
+# Looking, and stopping.
+
+
+@router.get("/batches", **answers(Page[BatchLine]))
+async def list_batches(asker: Reader, limit: Limit = 50, cursor_text: CursorText = None) -> Json:
+    """List batches, newest first, with what each has spent."""
+    start = after(cursor_text, tuple[str])
+    return Json(await asker.world.read(page_of, start[0] if start else None, limit, scope=asker.scope))
+
+
+@router.get("/batches/{batch_id}", **answers(ShownBatch, problems=[404]))
+async def read(batch_id: str, asker: Reader) -> Json:
+    """Say how far a batch is: how its source results stand, and what it has spent."""
+    return Json(await asker.world.read(show, batch_id, scope=asker.scope))
+
+
+@router.get("/batches/{batch_id}/rejects", **answers(Page[Rejected], problems=[404]))
+async def rejects(batch_id: str, asker: Reader, limit: Limit = 50, cursor_text: CursorText = None) -> Json:
+    """List the rows of an upload that could not be used, with their lines and why."""
+    start = after(cursor_text, tuple[int])
+    return Json(await asker.world.read(_rejects, batch_id, start[0] if start else -1, limit, scope=asker.scope))
+
+
+def _rejects(connection: Connection, batch_id: str, last: int, limit: int, *, scope: Scope) -> Page[Rejected]:
+    found(connection, batch_id, scope)
+    r = batch_rejects.c
+    query = select(r.number, r.line, r.reason).where(r.batch_id == batch_id, r.number > last)
+    rows = [Rejected(*row) for row in connection.execute(query.order_by(r.number).limit(limit + 1))]
+    return Page(rows[:limit], cursor(rows[limit - 1].number) if len(rows) > limit else None)
+
+
+@router.get(
+    "/batches/{batch_id}/events",
+    response_class=Response,
+    responses={
+        200: in_text("text/event-stream", "`progress` events with the batch, and `finished` at its end."),
+        **answers(None, problems=[404])["responses"],
+    },
+)
+async def events(batch_id: str, request: Request, asker: Reader) -> Response:
+    """Follow a batch as server-sent events: its state whenever that changes, until it has ended."""
+    first = await asker.world.read(show, batch_id, scope=asker.scope)
+    return StreamingResponse(_events(first, request, asker), media_type="text/event-stream")
+
+
+async def _events(batch: ShownBatch, request: Request, asker: Asker) -> AsyncIterator[bytes]:
+    while True:
+        over = batch.state in _TERMINAL
+        yield b"event: %s\ndata: %s\n\n" % (b"finished" if over else b"progress", msgspec.json.encode(batch))
+        before = batch
+        while batch == before:
+            if over or asker.world.gate.draining.is_set() or await request.is_disconnected():
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
+            batch = await asker.world.read(show, batch.id, scope=asker.scope)
+
+
+@router.post("/batches/{batch_id}/pause", **answers(ShownBatch, problems=[404, 409]))
+async def pause(batch_id: str, asker: Spender) -> Json:
+    """Begin no more calls for a batch until it is resumed; those in flight are finished and booked."""
+
+    def stop(connection: Connection) -> ShownBatch:
+        _unended(connection, batch_id, asker.scope)
+        set_pause(connection, Pause("batch", batch_id, asker.principal.actor), asker.world.stamp)
+        return show(connection, batch_id, scope=asker.scope)
+
+    return Json(await asker.world.write(stop))
+
+
+@router.post("/batches/{batch_id}/resume", **answers(ShownBatch, problems=[404, 409]))
+async def resume(batch_id: str, asker: Spender) -> Json:
+    """Go on with a batch that was paused. What an operator has stopped stays stopped."""
+
+    def go_on(connection: Connection) -> ShownBatch:
+        _unended(connection, batch_id, asker.scope)
+        lift_pause(connection, "batch", batch_id)
+        return show(connection, batch_id, scope=asker.scope)
+
+    shown = await asker.world.write(go_on)
+    asker.world.runner.wake()
+    return Json(shown)
+
+
+@router.post("/batches/{batch_id}/cancel", **answers(ShownBatch, 202, problems=[404, 409]))
+async def cancel(batch_id: str, asker: Spender) -> Json:
+    """Give a batch up: no more calls begin, what was bought stays, and what is open of it ends as `cancelled`."""
+
+    def give_up(connection: Connection) -> ShownBatch:
+        _unended(connection, batch_id, asker.scope)
+        set_pause(connection, Pause("batch", batch_id, asker.principal.actor, "cancelled"), asker.world.stamp)
+        cancel_batch(connection, batch_id, asker.world.stamp)
+        return show(connection, batch_id, scope=asker.scope)
+
+    shown = await asker.world.write(give_up)
+    asker.world.runner.wake()
+    return Json(shown, 202)
+
+
+def _unended(connection: Connection, batch_id: str, scope: Scope) -> None:
+    if found(connection, batch_id, scope).finished_at:
+        raise Conflict("this batch has ended already")

@@ -1,0 +1,103 @@
+"""What becomes of errors: the one table from our errors to HTTP statuses, written as RFC 9457 problems."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from sluiceway.api.answers import Problem
+from sluiceway.errors import (
+    BadInput,
+    BadSetting,
+    Conflict,
+    Mistaken,
+    NotAllowed,
+    NotThere,
+    ProviderChanged,
+    SluicewayError,
+    TryLater,
+)
+
+log = logging.getLogger(__name__)
+
+STATUS: Final[Mapping[type[SluicewayError], int]] = {
+    NotAllowed: 403,
+    NotThere: 404,
+    Conflict: 409,
+    BadInput: 422,
+    BadSetting: 503,
+    ProviderChanged: 503,
+    TryLater: 503,
+    Mistaken: 400,
+}
+"""The status of each group of errors; the first that fits."""
+
+
+class Unauthorized(Exception):  # noqa: N818 - named for what to do
+    """Whoever asks has to show who they are."""
+
+
+class TooManyTries(Exception):  # noqa: N818
+    """Whoever asks has to wait, so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many tries; the next one is heard in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+    """Return a problem as an answer."""
+    said = Problem("about:blank", HTTPStatus(status).phrase, status, detail, **more)
+    body = msgspec.json.encode(said)
+    return Response(body, status, dict(headers or {}), media_type="application/problem+json")
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Have every error that leaves a route answered as a problem."""
+    app.add_exception_handler(SluicewayError, _of_ours)
+    app.add_exception_handler(Unauthorized, _unauthorized)
+    app.add_exception_handler(TooManyTries, _too_many)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _of_ours(request: Request, error: Exception) -> Response:
+    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+    return problem(status, str(error) or (type(error).__doc__ or ""))
+
+
+async def _unauthorized(request: Request, error: Exception) -> Response:
+    detail = str(error) or "say who you are: `Authorization: Bearer slw_…`"
+    return problem(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
+async def _too_many(request: Request, error: Exception) -> Response:
+    seconds = error.seconds if isinstance(error, TooManyTries) else 1.0
+    return problem(429, str(error), {"Retry-After": str(int(seconds) + 1)})
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    errors = [{"in": ".".join(map(str, each["loc"])), "says": each["msg"]} for each in found]
+    first = f"{errors[0]['in']}: {errors[0]['says']}" if errors else "it cannot be understood"
+    return problem(422, first, errors=errors)
+
+
+async def _of_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return await _unexpected(request, error)
+    return problem(error.status_code, str(error.detail), error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    return problem(500, f"this is a fault of ours ({type(error).__name__}); it is in the log")

@@ -1,0 +1,101 @@
+"""`sluiceway serve`: the service, with everything it needs in one process."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sluiceway.cli import app
+from sluiceway.cli.options import Database, SandboxUrl, for_target, sandbox_target, settings_from
+from sluiceway.errors import BadSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sluiceway.settings import Settings
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@app.command("serve")
+def serve(
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 8080,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Ask a sandbox that is started for it; costs nothing, needs no keys.")
+    ] = False,
+    sandbox_url: SandboxUrl = None,
+    insecure_http: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-http",
+            help="Listen beyond this machine without https: passwords, keys and people's data cross the network "
+            "readable, and anybody on the way can take over a session.",
+        ),
+    ] = False,
+    database: Database = None,
+) -> None:
+    """Serve the HTTP API, and work on what is asked for through it.
+
+    The first time, a link is printed by which the first super admin signs in, once. Ctrl-C or SIGTERM takes no more
+    requests, ends what is in flight, and books it; what is left is gone on with when the service starts again.
+
+    Behind a proxy that speaks https, set SLUICEWAY_PUBLIC_URL to the address that people use.
+    """
+    from sluiceway.app import Target
+    from sluiceway.serving import application
+    from sluiceway.serving import serve as serve_until_stopped
+
+    settings = settings_from(database_url=database)
+    _refuse_in_the_open(host, settings.public_url, insecure_http)
+    with _own_sandbox() if sandbox else nullcontext() as own:
+        target = own or (sandbox_target(sandbox_url) if sandbox_url else Target())
+        settings = for_target(settings, target)
+        _print_first_link(settings)
+
+        def said(listening_on: int) -> None:
+            address = f"[{host}]" if ":" in host else host
+            whom = "a sandbox" if target.sandbox_url else "the real providers"
+            typer.echo(f"Sluiceway listens on http://{address}:{listening_on} and asks {whom}", err=True)
+
+        app = application(settings, target, _tell, _own_sandbox)
+        raise typer.Exit(serve_until_stopped(app, host, port, said))
+
+
+def _tell(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+@contextmanager
+def _own_sandbox() -> Iterator[Any]:
+    from sluiceway.sandbox.process import SandboxProcess
+
+    with SandboxProcess() as running:
+        yield sandbox_target(running.url)
+
+
+def _refuse_in_the_open(host: str, public_url: str, insecure_http: bool) -> None:
+    """Refuse to let passwords cross a network readable, unless that was said to be meant."""
+    if host in _LOOPBACK or public_url.startswith("https://") or insecure_http:
+        return
+    raise BadSetting(
+        f"--host {host} is reached from beyond this machine, and over plain http passwords, API keys and people's data "
+        "would cross the network readable. Put a proxy that speaks https in front and set SLUICEWAY_PUBLIC_URL to its "
+        "address (https://…), or say --insecure-http if you mean it"
+    )
+
+
+def _print_first_link(settings: Settings) -> None:
+    """Print the way in for the first super admin, where nobody has come in yet."""
+    from sluiceway.cli.options import store_of
+    from sluiceway.tenancy.sign_in import first_link, link_url
+
+    with store_of(settings) as store, store.change() as connection:
+        link = first_link(connection, store.clock.now())
+    if link is not None:
+        typer.echo(f"\nNobody has signed in yet. Open this once, within a day, as {link.email}:", err=True)
+        typer.echo(f"  {link_url(settings.public_url, link.token)}\n", err=True)
+        sys.stderr.flush()

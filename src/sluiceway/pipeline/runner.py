@@ -1,0 +1,200 @@
+"""Running what is asked for while the service lives: many batches at once, each to its end.
+
+What has to be done is in the store, and read from there again and again; so a batch that a killed process left is
+simply gone on with, and one that has to wait for something to be mended is looked at again from time to time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Self
+
+from sluiceway.pipeline.batch import begin_batch
+from sluiceway.pipeline.cancel import endings
+from sluiceway.pipeline.embedded import Embedded, Shared
+from sluiceway.pipeline.gate import Gate
+from sluiceway.pipeline.requested import Requested, end_batch, fill, to_run
+from sluiceway.pipeline.run import Ended
+from sluiceway.store.engine import Store
+from sluiceway.store.writer import Writer
+from sluiceway.usage.fairness import DeficitRoundRobin
+from sluiceway.usage.ledger import Op, Task
+from sluiceway.usage.pace import set_within
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 0.5
+_MOST_AT_ONCE: Final = 40
+_LOOKED_AT_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
+"""Seconds until a batch is looked at again that waits for something, the longer the more often it was in vain."""
+
+
+class Runner:
+    """Runs the store's requested batches in this process, while it is entered.
+
+    `dispatch` returns what runs one; `ended` is called, in the transaction that ends a batch, with its id.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        writer: Writer[Op],
+        gate: Gate,
+        shared: Shared,
+        dispatch: Callable[[Requested], Embedded],
+        recover: Callable[[], Awaitable[int]],
+        ended: Callable[[Any, str], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._gate = gate
+        self._shared = shared
+        self._dispatch = dispatch
+        self._recover = recover
+        self._ended = ended
+        self._tell = tell
+        self._news = asyncio.Event()
+        self._closing = False
+        self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._again: dict[str, tuple[int, float]] = {}
+        self._waited_for: dict[str, asyncio.Event] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="sluiceway-runner")
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Wait until what is in flight is booked; `gate.draining` is set before, so that this is soon."""
+        self._closing = True
+        self._news.set()
+        if self._task is not None:
+            await self._task
+        await asyncio.gather(*self._at_work.values(), return_exceptions=True)
+
+    def wake(self) -> None:
+        """Look at once: something was asked for, or given up."""
+        self._again.clear()
+        self._news.set()
+
+    def stop(self) -> None:
+        """Begin nothing more, and let nobody wait: the process is about to end."""
+        self._gate.draining.set()
+        for event in self._waited_for.values():
+            event.set()
+
+    async def over(self, batch_id: str, within_s: float) -> bool:
+        """Wait for the end of a batch, so long at most; returns whether there is news of it."""
+        event = self._waited_for.setdefault(batch_id, asyncio.Event())
+        try:
+            return await set_within(event, within_s)
+        finally:
+            self._waited_for.pop(batch_id, None)
+
+    @property
+    def waiting(self) -> int:
+        """How many prospects of other batches wait for a place."""
+        return self._shared.slots.waiting
+
+    async def _run(self) -> None:
+        while not self._closing:
+            self._news.clear()
+            try:
+                self._start(await asyncio.to_thread(self._look))
+            except Exception as error:  # whatever it was, the next look may go better
+                log.warning("the batches to run could not be read: %s", error)
+            await set_within(self._news, _LOOK_EVERY_S)
+
+    def _look(self) -> list[Requested]:
+        with self._store.read() as connection:
+            return to_run(connection)
+
+    def _start(self, found: Iterable[Requested]) -> None:
+        """Start those that may run now: interactive ones first, then tenant by tenant."""
+        if self._gate.draining.is_set():
+            return
+        lanes: DeficitRoundRobin[Requested] = DeficitRoundRobin(quantum=1)
+        for requested in found:
+            if requested.terms.interactive and self._may_start(requested):
+                self._begin(requested)
+            elif self._may_start(requested):
+                lanes.add(requested.tenant_id, requested)
+        while len(self._at_work) < _MOST_AT_ONCE and (next_one := lanes.take()) is not None:
+            self._begin(next_one)
+
+    def _may_start(self, requested: Requested) -> bool:
+        batch_id = requested.batch.id
+        if batch_id in self._at_work:
+            return False
+        if requested.cancelled:
+            return True
+        _, not_before = self._again.get(batch_id, (0, 0.0))
+        return self._gate.paused(batch_id) is None and time.monotonic() >= not_before
+
+    def _begin(self, requested: Requested) -> None:
+        batch_id = requested.batch.id
+        task = asyncio.create_task(self._bring_on(requested), name=f"sluiceway-batch-{batch_id}")
+        self._at_work[batch_id] = task
+        task.add_done_callback(lambda _: self._at_work.pop(batch_id, None))
+
+    async def _bring_on(self, requested: Requested) -> None:
+        """Bring a batch as far as it gets."""
+        batch_id = requested.batch.id
+        try:
+            is_over = await (self._give_up(batch_id) if requested.cancelled else self._go_through(requested))
+        except Exception as error:
+            log.exception("batch %s", batch_id)
+            self._tell(f"batch {batch_id} could not go on ({type(error).__name__}); it is tried again")
+            is_over = False
+        if is_over:
+            await self._end(batch_id)
+        else:
+            tries, _ = self._again.get(batch_id, (0, 0.0))
+            wait_s = _LOOKED_AT_AGAIN_S[min(tries, len(_LOOKED_AT_AGAIN_S) - 1)]
+            self._again[batch_id] = tries + 1, time.monotonic() + wait_s
+
+    async def _go_through(self, requested: Requested) -> bool:
+        batch = requested.batch
+        while batch.rows is None and await self._writer.put(Task(partial(fill, requested=requested))):
+            if self._gate.draining.is_set():
+                return False
+        await self._writer.put(Task(partial(begin_batch, batch_id=batch.id, now=self._store.clock.stamp())))
+        dispatcher = self._dispatch(requested)
+        tally = await dispatcher.run()
+        await dispatcher.enricher.settled()
+        return not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE]
+
+    async def _give_up(self, batch_id: str) -> bool:
+        """End what is open of a batch; its calls in flight have been booked, or are declared now."""
+        await self._recover()
+        while True:
+            await self._writer.flush()
+            ops = await asyncio.to_thread(self._endings, batch_id)
+            for op in ops:
+                self._writer.post(op)
+            if not ops:
+                return True
+
+    def _endings(self, batch_id: str) -> list[Op]:
+        with self._store.read() as connection:
+            return endings(connection, batch_id, self._store.clock.stamp(), list(self._shared.at_work))
+
+    async def _end(self, batch_id: str) -> None:
+        now = self._store.clock.stamp()
+
+        def end(connection: Any) -> None:
+            if end_batch(connection, batch_id, now):
+                self._ended(connection, batch_id)
+
+        with suppress(Exception):  # a refusal is told by the writer; the batch is found unended and ended again
+            await self._writer.put(Task(end))
+        self._again.pop(batch_id, None)
+        if event := self._waited_for.get(batch_id):
+            event.set()
