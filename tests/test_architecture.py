@@ -34,7 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": PIPELINE,
     "app": PIPELINE | {"app"},
     "file_enrichment": PIPELINE | FILES | {"app"},
-    "cli": PIPELINE | FILES | {"app", "admin", "file_enrichment", "sandbox", "cli"},
+    "api": PIPELINE | FILES | {"admin", "api"},
+    "serving": PIPELINE | {"app", "api"},
+    "cli": PIPELINE | FILES | {"app", "admin", "file_enrichment", "serving", "sandbox", "cli"},
     "__main__": {"cli"},
     "__init__": {"usage"},  # the one thing the package itself offers: `track_api_usage`, which is light on purpose
 }

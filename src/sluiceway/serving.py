@@ -122,21 +122,37 @@ class _Trial:
             self._world.runner.stop()
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """A server that tells the work of the end as soon as it is told."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End everything that would keep a connection open, then the connections."""
+        """Take a signal; the second one leaves at once."""
+        self._stop_work()
+        super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """Stop as after a signal."""
+        self._stop_work()
+        self.should_exit = True
+
+    def _stop_work(self) -> None:
+        """End everything that would keep a connection open."""
         service: Service | None = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
         if service is not None:
             service.stop()
-        super().handle_exit(sig, frame)
 
 
-def serve(app: FastAPI, host: str, port: int, said: Callable[[int], None]) -> int:
+def serve(
+    app: FastAPI,
+    host: str,
+    port: int,
+    said: Callable[[int], None],
+    made: Callable[[Server], None] = lambda server: None,
+) -> int:
     """Serve until a signal comes; then take no more requests, end what is in flight and book it.
 
-    `said` is given the port when requests are answered on it; port 0 takes any that is free. Returns the exit code.
+    `said` is given the port when requests are answered on it; port 0 takes any that is free. `made` is given the
+    server, which can be stopped from its own loop. Returns the exit code.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -147,7 +163,8 @@ def serve(app: FastAPI, host: str, port: int, said: Callable[[int], None]) -> in
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30, lifespan="on"
         )
-        server = _Server(config)
+        server = Server(config)
+        made(server)
         app.state.ready = lambda: said(listening.getsockname()[1])
         server.run(sockets=[listening])
         return 0 if server.started else 1

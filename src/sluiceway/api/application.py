@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
@@ -32,7 +33,7 @@ def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened() as service:
-            app.state.service = service
+            app.state.service, app.state.loop = service, asyncio.get_running_loop()
             app.state.ready()
             yield
 

@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 from sluiceway.api import prospects as of_prospects
 from sluiceway.api.answers import Json, answers, in_text
 from sluiceway.api.caller import Asker, who_may
-from sluiceway.api.idempotency import IdempotencyKey, Kept, Key, check_unfinished, claim, key_of, settle
+from sluiceway.api.idempotency import IdempotencyKey, key_of
 from sluiceway.api.paging import CursorText, Limit, Page, after, cursor
 from sluiceway.api.prospects import ShownProspect
 from sluiceway.errors import BadInput, Conflict, NotThere
@@ -24,6 +24,7 @@ from sluiceway.pipeline.batch import PAGE, count_prospects
 from sluiceway.pipeline.controls import all_pauses, lift_pause, set_pause
 from sluiceway.pipeline.estimate import SourceEstimate, estimate
 from sluiceway.pipeline.gate import Pause
+from sluiceway.pipeline.once import Kept, Key, check_unfinished, claim, settle
 from sluiceway.pipeline.requested import (
     MOST_NAMED,
     Cap,
@@ -41,11 +42,11 @@ from sluiceway.store.schema import (
     batch_caps,
     batch_rejects,
     batches,
-    prospects,
     runs,
     source_results,
     usage_days,
 )
+from sluiceway.store.schema import prospects as prospects_table
 from sluiceway.tenancy.roles import Permission
 from sluiceway.tenancy.scope import Scope
 from sluiceway.usage.quota import ANY_PROVIDER, Unit, amount_of
@@ -414,7 +415,7 @@ def _make(
 
 def _check_theirs(connection: Connection, named: list[str], scope: Scope) -> None:
     """Raise `NotThere` when a prospect that is named is nobody's, or another tenant's."""
-    p = scope.of(prospects)
+    p = scope.of(prospects_table)
     theirs: set[str] = set()
     for start in range(0, len(named), PAGE):
         theirs.update(connection.execute(select(p.c.id).where(p.c.id.in_(named[start : start + PAGE]))).scalars())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -40,6 +39,21 @@ STATUS: Final[Mapping[type[SluicewayError], int]] = {
 }
 """The status of each group of errors; the first that fits."""
 
+_TITLES: Final = {
+    400: "Not understood",
+    401: "Who are you?",
+    403: "Not allowed",
+    404: "Not there",
+    405: "No such method here",
+    409: "Not now",
+    413: "Too large",
+    415: "Of another kind",
+    422: "Not usable as it is",
+    429: "Too many tries",
+    500: "Our fault",
+    503: "Try later",
+}
+
 
 class Unauthorized(Exception):  # noqa: N818 - named for what to do
     """Whoever asks has to show who they are."""
@@ -55,7 +69,7 @@ class TooManyTries(Exception):  # noqa: N818
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """Return a problem as an answer."""
-    said = Problem("about:blank", HTTPStatus(status).phrase, status, detail, **more)
+    said = Problem("about:blank", _TITLES.get(status, "Not done"), status, detail, **more)
     body = msgspec.json.encode(said)
     return Response(body, status, dict(headers or {}), media_type="application/problem+json")
 
