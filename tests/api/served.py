@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,9 @@ ACME, GLOBEX = "acme", "globex"
 TENANTS = (ACME, GLOBEX)
 BELOW = (Role.TENANT_ADMIN, Role.AGENT, Role.ASSISTANT)
 SUPER = "super"
+
+Slowly = Callable[[int], None]
+"""Makes the sandbox answer after so many milliseconds."""
 
 
 class Served:

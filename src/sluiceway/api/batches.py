@@ -175,7 +175,10 @@ class ShownCap(msgspec.Struct, frozen=True):
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What calls to a provider cost so far: micro-dollars and milli-credits; `unpriced` ones are in no sum."""
+    """What calls to a provider cost so far: micro-dollars and milli-credits; `unpriced` ones are in no sum.
+
+    Public documents that a batch was the first to need are shared by all, so they are in no tenant's sums.
+    """
 
     calls: int
     billed: int
