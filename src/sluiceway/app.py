@@ -23,7 +23,7 @@ from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, reg
 from sluiceway.pipeline.requested import Requested
 from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
 from sluiceway.pipeline.run import Ended, Enricher
-from sluiceway.pipeline.turns import Behalf, Terms
+from sluiceway.pipeline.turns import Terms
 from sluiceway.pipeline.watch import Watch
 from sluiceway.process import allow_many_connections, collect_garbage_rarely
 from sluiceway.prospect import Want
@@ -74,6 +74,7 @@ class App(msgspec.Struct, frozen=True):
     tell: Callable[[str], None]
     recovered: int
     watch: Watch
+    library: Library
     admission: RedisAdmission | None = None
 
     def embedded(
@@ -151,17 +152,13 @@ class App(msgspec.Struct, frozen=True):
         names: Collection[str] = (),
     ) -> Enricher:
         """Return what enriches one prospect of a batch at a time."""
-        caller = self.caller()
-        behalf = Behalf(
-            order.trigger, batch_id=order.batch_id, user_id=order.user_id or None, api_key_id=order.api_key_id
-        )
         return Enricher(
             sources={name: source for name, source in self.sources.items() if not names or name in names},
             unusable=self.unusable,
             order=order,
             writer=self.writer,
-            caller=caller,
-            library=Library(store=self.store, writer=self.writer, caller=caller, behalf=behalf),
+            caller=self.caller(),
+            library=self.library,
             gate=self.gate,
             clock=self.store.clock,
             worker_id=self.worker.id,
@@ -228,6 +225,7 @@ async def opened(
                         tell=tell,
                         recovered=recovered,
                         watch=Watch(store, writer, suppressions),
+                        library=Library(store=store, writer=writer),
                         admission=admission,
                     )
 

@@ -27,7 +27,7 @@ from sluiceway.pipeline.library import Library
 from sluiceway.pipeline.plan import Order
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.run import Enricher
-from sluiceway.pipeline.turns import Behalf, Terms
+from sluiceway.pipeline.turns import Terms
 from sluiceway.prospect import Person, identity_key
 from sluiceway.rollups import folded
 from sluiceway.sandbox.process import SandboxProcess
@@ -135,14 +135,13 @@ class Desk:
 
     def enricher(self, batch: Batch) -> Enricher:
         app, caller = self.app, self.caller()
-        behalf = Behalf("file", batch_id=batch.id)
         return Enricher(
             sources=app.sources,
             unusable=app.unusable,
             order=Order(batch.id, "file", app.settings.want, MOST_UNKNOWNS[app.settings.on_unknown]),
             writer=app.writer,
             caller=caller,
-            library=Library(store=app.store, writer=app.writer, caller=caller, behalf=behalf),
+            library=Library(store=app.store, writer=app.writer),
             gate=app.gate,
             clock=app.store.clock,
             worker_id=app.worker.id,

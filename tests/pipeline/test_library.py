@@ -11,7 +11,7 @@ from desk import Desk, Open
 
 from builders import INES, row, rows
 from sluiceway.outcome import Status, billed
-from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.library import Library, Reader
 from sluiceway.pipeline.turns import Behalf, Terms
 from sluiceway.prospect import Want
 from sluiceway.sources._contract import Price, Reading, Request, Response, Source, Subject, trouble, unreadable
@@ -58,11 +58,12 @@ class Shelf:
     def another(self) -> Library:
         """The library of the next process."""
         at = self.at
-        return Library(store=at.store, writer=at.app.writer, caller=at.caller(), behalf=Behalf("file", batch_id="b"))
+        return Library(store=at.store, writer=at.app.writer)
 
     async def get(self, request: Request = MAP, library: Library | None = None) -> Reading:
         subject = Subject(INES, (), self.at.store.clock.now().date())
-        return await (library or self.library).get(self.papers, subject, request)
+        reader = Reader(self.at.caller(), Behalf("file", batch_id="b"))
+        return await (library or self.library).get(self.papers, subject, request, reader)
 
     def answers(self, *statuses: int, body: Any = None, **more: Any) -> None:
         for status in statuses:

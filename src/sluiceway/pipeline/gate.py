@@ -210,7 +210,7 @@ class Gate:
         if self._limits_met.get(limit, "") != until:
             self._limits_met[limit] = until
             when = "" if until is None else f" until {until[:19].replace('T', ' ')} UTC"
-            self._tell(f"{limit.partition('/')[0]}: {reason}{when}")
+            self._tell(f"{reason}{when}")
 
     # Breakers.
 

@@ -41,20 +41,25 @@ class Kept(msgspec.Struct, frozen=True):
     fetched_at: datetime
 
 
-class Library:
-    """Get shared documents through memory, the store, and (last) the provider."""
+class Reader(msgspec.Struct, frozen=True):
+    """Whose work needs a document, and what sends the request if it has to be fetched."""
 
-    def __init__(self, *, store: Store, writer: Writer[Op], caller: Caller, behalf: Behalf) -> None:
+    caller: Caller
+    behalf: Behalf
+
+
+class Library:
+    """Get shared documents through memory, the store, and (last) the provider; all batches of a process use one."""
+
+    def __init__(self, *, store: Store, writer: Writer[Op]) -> None:
         self._store = store
         self._writer = writer
-        self._caller = caller
-        self._behalf = behalf
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[Reading]] = {}
         self._sought: set[str] = set()
         self._search: asyncio.Future[dict[str, Kept]] | None = None
 
-    async def get(self, source: Source, subject: Subject, request: Request) -> Reading:
+    async def get(self, source: Source, subject: Subject, request: Request, reader: Reader) -> Reading:
         """Return a document's reading, or the reading of why it could not be had. May raise `Held`."""
         key = request.key(source.provider)
         kept = self._kept.get(key)
@@ -62,7 +67,7 @@ class Library:
             self._kept.move_to_end(key)
             return kept.reading
         if key not in self._fetching:
-            fetch = asyncio.create_task(self._look_up(key, source, subject, request))
+            fetch = asyncio.create_task(self._look_up(key, source, subject, request, reader))
             self._fetching[key] = fetch
             fetch.add_done_callback(lambda done: self._fetched(key, done))
         return await asyncio.shield(self._fetching[key])
@@ -72,18 +77,15 @@ class Library:
         if not fetch.cancelled():
             fetch.exception()  # looked at here, because everybody who waited may have been cancelled
 
-    async def _look_up(self, key: str, source: Source, subject: Subject, request: Request) -> Reading:
+    async def _look_up(self, key: str, source: Source, subject: Subject, request: Request, reader: Reader) -> Reading:
         kept = self._kept.get(key) or await self._stored(key)
         if kept and self._is_fresh(kept, request):
             self._remember(key, kept)
             return kept.reading
-        return await self._fetch(key, source, subject, request, kept)
-
-    async def _fetch(self, key: str, source: Source, subject: Subject, request: Request, kept: Kept | None) -> Reading:
         asked = request
         if kept and kept.etag:
             asked = msgspec.structs.replace(request, headers={**request.headers, "if-none-match": kept.etag})
-        obtained = await self._caller.obtain(source, subject, asked, self._behalf, Budget(unknowns=0))
+        obtained = await reader.caller.obtain(source, subject, asked, reader.behalf, Budget(unknowns=0))
         reading = await self._keep(key, source, obtained, kept)
         crash_point("document.stored")
         return reading

@@ -21,7 +21,7 @@ from sluiceway.outcome import OPEN, SUPPRESSED, Status, enrichment_status, read_
 from sluiceway.pipeline.caller import Budget, Caller
 from sluiceway.pipeline.gate import Exhausted, Gate, Held
 from sluiceway.pipeline.history import Answered, History, Standing
-from sluiceway.pipeline.library import Library
+from sluiceway.pipeline.library import Library, Reader
 from sluiceway.pipeline.plan import Closed, Intention, Order, Plan, Planner, advance, as_closed, findings_of
 from sluiceway.pipeline.turns import Behalf, NotWanted
 from sluiceway.pipeline.watch import Watch, without_what_was_found
@@ -68,6 +68,11 @@ class Word(msgspec.Struct, frozen=True):
     retry_at: str | None = None
 
 
+def _of_nobody(order: Order) -> Behalf:
+    """Return on whose behalf a document is fetched that is shared by all: nobody's, but the batch needed it first."""
+    return Behalf(order.trigger, batch_id=order.batch_id, user_id=order.user_id or None, api_key_id=order.api_key_id)
+
+
 class Enricher:
     """Enriches the prospects of one batch. `tell` is given every closing (source, status) as it happens.
 
@@ -97,6 +102,7 @@ class Enricher:
         self._writer = writer
         self._caller = caller
         self._library = library
+        self._reader = Reader(caller, _of_nobody(order))
         self._gate = gate
         self._clock = clock
         self._worker_id = worker_id
@@ -362,7 +368,7 @@ class Enricher:
         if request.shared:
             # the request would be nobody's, but this tenant's work is what asks for it
             self._gate.check_persons(plan.source.provider, history.prospect.tenant_id, self._order.batch_id)
-            return Word(await self._library.get(plan.source, plan.subject, request))
+            return Word(await self._library.get(plan.source, plan.subject, request, self._reader))
         begun, plan.begun = plan.begun, None
         behalf = self._behalf(history, plan)
         obtained = await self._caller.obtain(plan.source, plan.subject, request, behalf, budget, begun)

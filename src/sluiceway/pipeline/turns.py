@@ -223,12 +223,12 @@ class Turns:
         """Let a request wait for its turn again where that is short; raises `Exhausted` or `Held` where it is not."""
         quota = refusal.quota
         if refusal.is_final:
-            self._gate.limit_met(quota.id, refusal.retry_at, refusal.reason)
+            self._gate.limit_met(quota.id, refusal.retry_at, f"{quota.whose}: {refusal.reason}")
             raise Exhausted(refusal.reason, refusal.retry_at)
         wait_s = _GIVEN_BACK_SOON_S if refusal.may_return else max(0.0, self._clock.seconds_until(refusal.until))
         if waited_s + wait_s > WAIT_IN_PLACE_S:
             if wait_s > WAIT_IN_PLACE_S:
-                self._gate.limit_met(quota.id, refusal.until, refusal.reason)
+                self._gate.limit_met(quota.id, refusal.until, f"{quota.whose}: {refusal.reason}")
             raise Held(refusal.reason, self._book(refusal, behalf))
         self._terms[source.asked_as].pace.push_back(wait_s, behalf.lane if quota.tenant_id is not None else None)
 

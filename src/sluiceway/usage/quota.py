@@ -107,6 +107,11 @@ class Quota(msgspec.Struct, frozen=True):
         return f"{whole}/{whose}" if whose is not None else whole
 
     @property
+    def whose(self) -> str:
+        """What it is about, in a word or two: the provider, or the batch."""
+        return self.provider if self.batch_id is None else f"batch {self.batch_id}"
+
+    @property
     def is_long(self) -> bool:
         """Whether its windows are so long that work ends instead of waiting for the next one."""
         return self.clock in LONG
@@ -114,7 +119,8 @@ class Quota(msgspec.Struct, frozen=True):
     def covers(self, provider: str, tenant_id: str | None, batch_id: str | None = None) -> bool:
         """Tell whether calls to a provider on a tenant's behalf, or for a batch, count against this quota."""
         if self.batch_id is not None:
-            return self.batch_id == batch_id and self.provider in (ANY_PROVIDER, provider)
+            # What is shared by all, and costs nothing, is in no batch's cap: others may be waiting for it.
+            return self.batch_id == batch_id and self.provider in (ANY_PROVIDER, provider) and tenant_id is not None
         return self.provider == provider and self.tenant_id in (None, tenant_id)
 
     def shown(self) -> str:
