@@ -105,4 +105,4 @@ def who_may(permission: Permission) -> Any:
         asker.principal.must(permission)
         return asker
 
-    return Depends(asker)
+    return Security(asker, scopes=[permission.value])  # which the OpenAPI document then names
