@@ -391,7 +391,7 @@ async def ask(asked: BatchAsked, request: Request, asker: Spender, key: Idempote
     made = await asker.world.write(make)
     if isinstance(made, Kept):
         return _as_kept(asker, made)
-    asker.world.runner.wake()
+    asker.world.runner.wake(made.id)
     return Json(made, 202, {"Location": f"/api/v1/batches/{made.id}"})
 
 
@@ -481,7 +481,7 @@ async def enrich_one(
     made = await asker.world.write(_make, wish=wish, named=[prospect_id], upload=None, keyed=keyed, asker=asker)
     if isinstance(made, Kept):
         return await _waited(asker, prospect_id, made.batch_id or "", wait_s)
-    asker.world.runner.wake()
+    asker.world.runner.wake(made.id)
     return await _waited(asker, prospect_id, made.id, wait_s)
 
 
@@ -588,7 +588,7 @@ async def resume(batch_id: str, asker: Spender) -> Json:
         return show(connection, batch_id, scope=asker.scope)
 
     shown = await asker.world.write(go_on)
-    asker.world.runner.wake()
+    asker.world.runner.wake(batch_id)
     return Json(shown)
 
 
@@ -603,7 +603,7 @@ async def cancel(batch_id: str, asker: Spender) -> Json:
         return show(connection, batch_id, scope=asker.scope)
 
     shown = await asker.world.write(give_up)
-    asker.world.runner.wake()
+    asker.world.runner.wake(batch_id)
     return Json(shown, 202)
 
 

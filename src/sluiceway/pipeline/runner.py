@@ -64,7 +64,7 @@ class Runner:
         self._closing = False
         self._at_work: dict[str, asyncio.Task[None]] = {}
         self._again: dict[str, tuple[int, float]] = {}
-        self._waited_for: dict[str, asyncio.Event] = {}
+        self._waiters: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,24 +79,31 @@ class Runner:
             await self._task
         await asyncio.gather(*self._at_work.values(), return_exceptions=True)
 
-    def wake(self) -> None:
-        """Look at once: something was asked for, or given up."""
-        self._again.clear()
+    def wake(self, batch_id: str) -> None:
+        """Look at once: a batch was asked for, resumed or given up."""
+        self._again.pop(batch_id, None)
         self._news.set()
 
     def stop(self) -> None:
         """Begin nothing more, and let nobody wait: the process is about to end."""
         self._gate.draining.set()
-        for event in self._waited_for.values():
-            event.set()
+        for batch_id in list(self._waiters):
+            self._tell_waiters(batch_id)
 
     async def over(self, batch_id: str, within_s: float) -> bool:
         """Wait for the end of a batch, so long at most; returns whether there is news of it."""
-        event = self._waited_for.setdefault(batch_id, asyncio.Event())
+        event = asyncio.Event()
+        self._waiters.setdefault(batch_id, set()).add(event)
         try:
             return await set_within(event, within_s)
         finally:
-            self._waited_for.pop(batch_id, None)
+            self._waiters[batch_id].discard(event)
+            if not self._waiters[batch_id]:
+                del self._waiters[batch_id]
+
+    def _tell_waiters(self, batch_id: str) -> None:
+        for event in self._waiters.get(batch_id, ()):
+            event.set()
 
     @property
     def waiting(self) -> int:
@@ -196,5 +203,4 @@ class Runner:
         with suppress(Exception):  # a refusal is told by the writer; the batch is found unended and ended again
             await self._writer.put(Task(end))
         self._again.pop(batch_id, None)
-        if event := self._waited_for.get(batch_id):
-            event.set()
+        self._tell_waiters(batch_id)
