@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from people import with_people
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
-
-from people import with_people
 from served import ACME, SUPER, Served, serving
+
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.store.engine import open_store
 from sluiceway.tenancy.roles import Role

@@ -51,7 +51,7 @@ def answers(kind: Any, status: int = 200, *, problems: Iterable[int] = (), also:
             description: str = "Done.", example: Any = None) -> dict[str, Any]:  # fmt: skip
     """Return what a route's decorator is told of its answers: a kind of struct, and the problems that may come instead.
 
-    `also` are kinds by further statuses. Every route may answer 401, 403, 404 (of a tenant that is named), 422 and 503 besides.
+    `also` are kinds by further statuses. Every route may answer 401, 403, 404 (a tenant that is named), 422 and 503.
     """
     kinds = {status: kind, **(also or {})}
     said = {code: described(each, description, example if code == status else None) for code, each in kinds.items()}
