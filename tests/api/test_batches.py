@@ -10,7 +10,7 @@ import pytest
 import requests
 from eventually import eventually
 from people import with_people
-from served import ACME, GLOBEX, Served, Slowly
+from served import ACME, GLOBEX, SUPER, Served, Slowly
 from sqlalchemy import func, select
 
 from sluiceway.store.schema import attempts, batch_caps, runs, source_results
@@ -245,6 +245,19 @@ def _still(served: Served) -> bool:
     sent = requests_sent(served)
     threading.Event().wait(1.0)
     return requests_sent(served) == sent and count(served, attempts.c.id, attempts.c.finished_at.is_(None)) == 0
+
+
+def test_what_an_operator_paused_only_an_operator_resumes(served: Served, slowly: Slowly) -> None:
+    with_people(served, 60)
+    slowly(300)
+    batch_id = served.post("/batches", {"filter": {}}).json()["id"]
+    assert served.post(f"/batches/{batch_id}/pause", who=SUPER).json()["paused"] == "this batch is paused"
+    for doing in ("resume", "pause"):
+        answer = served.post(f"/batches/{batch_id}/{doing}", who=f"tenant_admin@{ACME}")
+        assert (answer.status_code, "an operator has paused" in answer.json()["detail"]) == (409, True)
+    slowly(0)
+    assert served.post(f"/batches/{batch_id}/resume", who=SUPER).json()["paused"] is None
+    assert ended(served, batch_id)["done"] == 60
 
 
 def test_a_cancelled_batch_ends_and_keeps_what_was_bought(served: Served, slowly: Slowly) -> None:

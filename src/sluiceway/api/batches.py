@@ -45,6 +45,7 @@ from sluiceway.store.schema import (
     runs,
     source_results,
     usage_days,
+    users,
 )
 from sluiceway.store.schema import prospects as prospects_table
 from sluiceway.tenancy.roles import Permission
@@ -300,8 +301,15 @@ def show(connection: Connection, batch_id: str, *, scope: Scope) -> ShownBatch:
         began_at=row.began_at,
         finished_at=row.finished_at,
         cancelled_at=row.cancelled_at,
-        paused=pause.shown() if pause else None,
+        paused=_why_paused(pause),
     )
+
+
+def _why_paused(pause: Pause | None) -> str | None:
+    """Say what is paused; who did so, and why, is the operators' where it is more than this batch."""
+    if pause is None:
+        return None
+    return "this batch is paused" if pause.scope == "batch" else "an operator has paused all work, or this tenant's"
 
 
 def _terms(row: Any) -> Terms:
@@ -572,6 +580,7 @@ async def pause(batch_id: str, asker: Spender) -> Json:
 
     def stop(connection: Connection) -> ShownBatch:
         _unended(connection, batch_id, asker.scope)
+        _check_whose_pause(connection, batch_id, asker)
         set_pause(connection, Pause("batch", batch_id, asker.principal.actor), asker.world.stamp)
         return show(connection, batch_id, scope=asker.scope)
 
@@ -584,6 +593,7 @@ async def resume(batch_id: str, asker: Spender) -> Json:
 
     def go_on(connection: Connection) -> ShownBatch:
         _unended(connection, batch_id, asker.scope)
+        _check_whose_pause(connection, batch_id, asker)
         lift_pause(connection, "batch", batch_id)
         return show(connection, batch_id, scope=asker.scope)
 
@@ -608,5 +618,16 @@ async def cancel(batch_id: str, asker: Spender) -> Json:
 
 
 def _unended(connection: Connection, batch_id: str, scope: Scope) -> None:
-    if found(connection, batch_id, scope).finished_at:
-        raise Conflict("this batch has ended already")
+    row = found(connection, batch_id, scope)
+    if row.finished_at or row.cancelled_at:
+        raise Conflict("this batch has ended already" if row.finished_at else "this batch is being cancelled")
+
+
+def _check_whose_pause(connection: Connection, batch_id: str, asker: Asker) -> None:
+    """Raise `Conflict` where a batch was paused by somebody outside its tenant, who is an operator."""
+    pause = next((p for p in all_pauses(connection) if (p.scope, p.name) == ("batch", batch_id)), None)
+    if pause is None or asker.principal.may(Permission.OPERATE):
+        return
+    u = asker.scope.of(users).c
+    if pause.paused_by not in {f"user:{user_id}" for user_id in connection.execute(select(u.id)).scalars()}:
+        raise Conflict("an operator has paused this batch; ask them to resume it")
