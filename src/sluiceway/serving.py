@@ -86,6 +86,7 @@ def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> Worl
         sandbox=sandbox,
         caller=app.caller,
         price=lambda requested: app.dispatcher(requested, shared),
+        own=app.own.of,
     )
 
 
