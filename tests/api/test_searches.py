@@ -1,14 +1,14 @@
-"""Searching for people and importing them: one accountable call, once for each key, and nothing that leads elsewhere."""
+"""Searching for people and importing them: one accountable call, once for each key, and nobody else sees it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from builders import until
 from served import ACME, GLOBEX, Served, serving
 from sqlalchemy import select
 
+from builders import until
 from sluiceway.rights.erasure import BY_REQUEST, Why, erase
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.store.engine import Store
@@ -71,7 +71,8 @@ def test_a_search_is_one_free_call_with_a_row_of_its_own(served: Served) -> None
     assert (call.id, call.endpoint, call.charge, call.result) == (said["attempt_id"], ENDPOINT, "free", "complete")
     assert (call.milli_credits, call.usd_micros) == (0, 0)
     assert (call.tenant_id, call.user_id, call.trigger) == (ACME, served.users[f"agent@{ACME}"].id, "api")
-    assert call.api_key_id and call.prospect_id is None and call.source_result_id is None
+    assert call.api_key_id
+    assert (call.prospect_id, call.source_result_id, call.batch_id) == (None, None, None)
     assert (metered(served)["requests"], metered(served)["billed"]) == (1, 0)
     assert [event.user_id for event in recorded(served, "search_executed")] == [call.user_id]
 
@@ -167,7 +168,8 @@ def test_a_used_up_limit_is_a_429_and_nothing_is_sent(served: Served) -> None:
     assert served.post("/searches", CFOS).status_code == 200
     answer = served.post("/searches", CFOS)
     assert (answer.status_code, metered(served)["requests"]) == (429, 1)
-    assert answer.json()["retry_at"] and int(answer.headers["Retry-After"]) > 0
+    assert answer.json()["retry_at"]
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 def test_what_may_be_somebodys_name_is_in_no_error(served: Served) -> None:
