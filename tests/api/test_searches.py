@@ -13,6 +13,8 @@ from sluiceway.rights.erasure import BY_REQUEST, Why, erase
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import activity, attempts, idempotency_keys, prospects
+from sluiceway.store.secret import SecretKey
+from sluiceway.tenancy.credentials import set_credential
 from sluiceway.usage.quota import Quota, QuotaClock, Unit, set_quota
 
 CFOS = {"titles": ["Chief Financial Officer"], "per_page": 5}
@@ -185,6 +187,19 @@ def test_without_a_key_it_is_said_which_setting_is_missing(store: Store, sandbox
         assert answer.status_code == 503
         assert "APOLLO_API_KEY" in answer.json()["detail"]
         assert calls(served) == []
+
+
+async def test_a_tenant_with_a_key_of_its_own_searches_with_that(store: Store, sandbox: SandboxProcess) -> None:
+    secret = "s" * 40
+    with serving(store, sandbox, secret_key=secret) as served:
+        with store.change() as connection:
+            now = store.clock.now()
+            own = set_credential(connection, ACME, "apollo", "sandbox-acme", SecretKey(secret), by="test", now=now)
+        await until(lambda: served.service.main.own(ACME))
+        for who in (f"agent@{ACME}", f"agent@{GLOBEX}"):
+            assert served.post("/searches", CFOS, who).status_code == 200
+        made = {(call.tenant_id, call.credential_id) for call in calls(served)}
+        assert made == {(ACME, own.id), (GLOBEX, "platform")}
 
 
 # Importing.
