@@ -253,3 +253,8 @@ def test_names_of_any_script_are_found(name: str, text: str) -> None:
 def test_an_exception_is_described_as_discreetly() -> None:
     error = LostAnswer("GET https://api.example/match?name=Ines broke off at Ines")
     assert describe(error, discreet(Redactor(), INES)) == "GET https://api.example/match broke off at [person]"
+
+
+def test_an_id_at_apollo_is_hidden_as_a_name_is() -> None:
+    found = Person(first_name="Zoe", apollo_id="66f0a1b2c3d4e5f60718293a")
+    assert said("no person 66F0A1B2C3D4E5F60718293A in this account", found) == "no person [person] in this account"

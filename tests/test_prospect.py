@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
 import pytest
 from cleanco import basename, prepare_default_terms
 from hypothesis import example, given
@@ -49,9 +50,13 @@ PEOPLE = st.builds(Person, **dict.fromkeys(Person.__struct_fields__, ANY_TEXT))
         (Person(full_name="Inès  LIND", company="Quell Holdings, Inc."), "name:ines lind|quell holdings"),
         (Person(first_name="Ines", last_name="Lind", domain="www.quell.example/about"), "name:ines lind|quell.example"),
         (Person(full_name="Ines Lind", company="Quell", email="not an address"), "name:ines lind|quell"),
+        (Person(first_name="Ines", company="Quell", apollo_id=" 66F0a1 "), "apollo:66f0a1"),
+        (Person(full_name="Ines Lind", company="Quell", apollo_id="66f0a1"), "apollo:66f0a1"),
+        (Person(email="i@q.example", apollo_id="66f0a1"), "email:i@q.example"),
+        (Person(full_name="Ines Lind", company="Quell", apollo_id="no id"), "name:ines lind|quell"),
     ],
 )
-def test_a_prospect_is_known_by_linkedin_then_email_then_name_and_company(person: Person, key: str) -> None:
+def test_a_prospect_is_known_by_linkedin_then_email_then_apollo_then_name_and_company(person: Person, key: str) -> None:
     assert identity_key(person) == key
 
 
@@ -90,6 +95,17 @@ def test_somebody_who_cannot_be_told_from_others_is_refused(person: Person) -> N
 )
 def test_accents_case_and_decoration_do_not_make_another_prospect(one: Person, other: Person) -> None:
     assert identity_key(one) == identity_key(other)
+
+
+def test_the_same_id_at_apollo_is_exactly_the_same_person() -> None:
+    asked = Person(first_name="Ines", company="Quell", apollo_id="66f0a1")
+    assert match(asked, Person(full_name="Zoe Quell", apollo_id="66F0A1")) is Match.EXACT
+    assert match(asked, Person(full_name="Ines Lind", company="Quell", apollo_id="66f0a2")) is Match.WEAK
+    assert match(Person(full_name="Ines Lind"), Person(full_name="Zoe Quell")) is Match.WEAK
+
+
+def test_a_person_without_an_id_at_apollo_is_stored_as_ever() -> None:
+    assert msgspec.json.encode(Person(email="i@q.example")) == b'{"email":"i@q.example"}'
 
 
 @given(PEOPLE)

@@ -149,6 +149,7 @@ def _phrases(person: Person) -> Iterator[list[str]]:
     yield _words(person.email)
     yield _words(person.email.partition("@")[0])
     yield _words(normal_linkedin(person.linkedin_url).partition("/")[2])
+    yield _words(person.apollo_id)
 
 
 def _words_of_name(person: Person) -> Iterator[list[str]]:

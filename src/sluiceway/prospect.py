@@ -1,7 +1,7 @@
 """Who we were asked about, the fields a source can fill, and whether an answer is about that person.
 
-A prospect's identity key is, in order, its normalised LinkedIn URL, its e-mail, or its name and company. The store
-makes it unique per tenant.
+A prospect's identity key is, in order, its normalised LinkedIn URL, its e-mail, its id at Apollo, or its name and
+company. The store makes it unique per tenant.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Want(StrEnum):
 
 
 class Person(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The few facts that tell one person from another, as asked by a caller or as said by a provider."""
+    """The few facts that tell one person from another, as asked by a caller or as said by a provider.
+
+    `apollo_id` is by what Apollo knows them; whoever was found by a search may have little else.
+    """
 
     first_name: str = ""
     last_name: str = ""
@@ -60,11 +63,17 @@ class Person(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     email: str = ""
     linkedin_url: str = ""
     title: str = ""
+    apollo_id: str = ""
 
     @property
     def name(self) -> str:
         """The whole name, however it was given."""
         return self.full_name or f"{self.first_name} {self.last_name}".strip()
+
+    @property
+    def is_half_named(self) -> bool:
+        """Whether only a first name is known, as a search shows it; a colleague may well have the same."""
+        return bool(self.apollo_id) and not (self.full_name or self.last_name)
 
 
 class Prospect(msgspec.Struct, frozen=True, gc=False):
@@ -133,12 +142,14 @@ def best(fields: Mapping[str, list[Any]]) -> dict[str, Held]:
 def identity_key(person: Person) -> str:
     """Return the key that makes two requests the same prospect.
 
-    Raises `BadInput` when there is neither a LinkedIn URL, nor an e-mail, nor a name with a company.
+    Raises `BadInput` when there is none of these: LinkedIn URL, e-mail, id at Apollo, name with a company.
     """
     if linkedin := normal_linkedin(person.linkedin_url):
         return f"linkedin:{linkedin}"
     if email := normal_email(person.email):
         return f"email:{email}"
+    if apollo_id := normal_apollo_id(person.apollo_id):
+        return f"apollo:{apollo_id}"  # before the name, of which a search shows the first half alone
     name, company = fold(person.name), normal_company(person.company) or normal_domain(person.domain)
     if name and company:
         return f"name:{name}|{company}"
@@ -150,6 +161,8 @@ def match(asked: Person, said: Person) -> Match:
     if _same(normal_linkedin(asked.linkedin_url), normal_linkedin(said.linkedin_url)):
         return Match.EXACT
     if _same(normal_email(asked.email), normal_email(said.email)):
+        return Match.EXACT
+    if _same(normal_apollo_id(asked.apollo_id), normal_apollo_id(said.apollo_id)):
         return Match.EXACT
     if same_name(asked.name, said.name) and same_employer(asked, said):
         return Match.AGREES
@@ -318,6 +331,15 @@ def normal_linkedin(url: str) -> str:
     text = unquote(url.strip()).lower()
     found = _PROFILE.search(text.partition("//")[2] or text)
     return f"{found[1]}/{found[2]}" if found else ""
+
+
+_APOLLO_ID: Final = re.compile(r"[0-9a-z_-]{1,64}")
+
+
+def normal_apollo_id(apollo_id: str) -> str:
+    """Return a person's id at Apollo in lower case, or nothing when it cannot be one."""
+    text = apollo_id.strip().lower()
+    return text if _APOLLO_ID.fullmatch(text) else ""
 
 
 def merged(people: Iterable[Person]) -> Person:

@@ -86,6 +86,7 @@ def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> Worl
         sandbox=sandbox,
         caller=app.caller,
         price=lambda requested: app.dispatcher(requested, shared),
+        own=app.own.of,
     )
 
 
@@ -170,6 +171,11 @@ def serve(
         )
         server = Server(config)
         made(server)
-        app.state.ready = lambda: said(listening.getsockname()[1])
+
+        def ready() -> None:
+            listening.listen()  # whoever is told the port may connect at once, before uvicorn listens itself
+            said(listening.getsockname()[1])
+
+        app.state.ready = ready
         server.run(sockets=[listening])
         return 0 if server.started else 1

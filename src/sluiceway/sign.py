@@ -2,7 +2,7 @@
 
 A list holds signs and a person shows signs; one in common is enough. E-mails are compared in lower case and without a
 `+tag`, LinkedIn profiles by their name in the address, domains with everything below them, and a name only together
-with the employer.
+with the employer. An id at Apollo is a profile too: `apollo/` and the id.
 """
 
 from __future__ import annotations
@@ -13,11 +13,23 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from sluiceway.errors import BadInput
-from sluiceway.prospect import Field, Person, fold, normal_company, normal_domain, normal_email, normal_linkedin
+from sluiceway.prospect import (
+    Field,
+    Person,
+    fold,
+    normal_apollo_id,
+    normal_company,
+    normal_domain,
+    normal_email,
+    normal_linkedin,
+)
 
 
 class Kind(StrEnum):
-    """What a sign is. `NAME` is a name with an employer; `DOMAIN` stands for everybody there."""
+    """What a sign is. `NAME` is a name with an employer; `DOMAIN` stands for everybody there.
+
+    `LINKEDIN` is a profile, at LinkedIn (`in/ines`) or at Apollo (`apollo/66f0…`).
+    """
 
     EMAIL = "email"
     LINKEDIN = "linkedin"
@@ -33,6 +45,7 @@ class Sign(NamedTuple):
 
 
 _HOST: Final = re.compile(r"(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_][\w-]*[^\W_]")
+_AT_APOLLO: Final = "apollo:"
 _FOUND_AS: Final[dict[str, str]] = {
     Field.WORK_EMAIL: "email",
     Field.PERSONAL_EMAIL: "email",
@@ -43,7 +56,7 @@ _FOUND_AS: Final[dict[str, str]] = {
 
 
 def read_sign(written: str) -> Sign:
-    """Read an e-mail address, the address of a LinkedIn profile, or a domain.
+    """Read an e-mail address, the address of a LinkedIn profile, an id at Apollo (`apollo:66f0…`), or a domain.
 
     Raises `BadInput` for anything else.
     """
@@ -52,6 +65,8 @@ def read_sign(written: str) -> Sign:
         return Sign(Kind.EMAIL, email)
     if profile := normal_linkedin(text):
         return Sign(Kind.LINKEDIN, profile)
+    if text.lower().startswith(_AT_APOLLO) and (apollo_id := normal_apollo_id(text[len(_AT_APOLLO) :])):
+        return _at_apollo(apollo_id)
     host = normal_domain(text.removeprefix("@"))
     if "linkedin.com" in host and "/" in text.partition("//")[2]:
         raise BadInput(f"{text!r} is on LinkedIn and not a person's profile, such as linkedin.com/in/name")
@@ -84,7 +99,9 @@ def own_signs_of(person: Person) -> set[Sign]:
         signs.add(Sign(Kind.EMAIL, email))
     if profile := normal_linkedin(person.linkedin_url):
         signs.add(Sign(Kind.LINKEDIN, profile))
-    if who := fold(person.name):
+    if apollo_id := normal_apollo_id(person.apollo_id):
+        signs.add(_at_apollo(apollo_id))
+    if (who := fold(person.name)) and not person.is_half_named:
         employers = (normal_company(person.company), normal_domain(person.domain))
         signs |= {Sign(Kind.NAME, f"{who}|{employer}") for employer in employers if employer}
     return signs
@@ -106,6 +123,10 @@ def people_in(fields: Mapping[str, list[Any]]) -> Iterator[Person]:
 def all_signs(person: Person, fields: Mapping[str, list[Any]]) -> set[Sign]:
     """Return every sign of a prospect: as asked, and as sources found."""
     return signs_of(person).union(*map(signs_of, people_in(fields)))
+
+
+def _at_apollo(apollo_id: str) -> Sign:
+    return Sign(Kind.LINKEDIN, f"apollo/{apollo_id}")
 
 
 def _bare_email(written: str) -> str:

@@ -17,6 +17,7 @@ from sluiceway.sign import Kind, Sign, all_signs, named, own_signs_of, read_sign
         ("+tag@harbourline.example", Sign(Kind.EMAIL, "+tag@harbourline.example")),
         ("https://www.linkedin.com/in/In%C3%A8s-Okafor/?trk=x", Sign(Kind.LINKEDIN, "in/inès-okafor")),
         ("uk.linkedin.com/in/ines-okafor", Sign(Kind.LINKEDIN, "in/ines-okafor")),
+        (" Apollo:66F0a1b2 ", Sign(Kind.LINKEDIN, "apollo/66f0a1b2")),
         ("https://www.Harbourline.example/about", Sign(Kind.DOMAIN, "harbourline.example")),
         ("@harbourline.example", Sign(Kind.DOMAIN, "harbourline.example")),
         ("mail.harbourline.co.uk", Sign(Kind.DOMAIN, "mail.harbourline.co.uk")),
@@ -73,3 +74,10 @@ def test_what_sources_found_is_shown_too() -> None:
         Sign(Kind.DOMAIN, "quell.example"),
         Sign(Kind.LINKEDIN, "in/ines"),
     }
+
+
+def test_whom_a_search_found_is_known_by_the_id_and_not_by_half_a_name() -> None:
+    found = Person(first_name="Ines", company="Harbourline Robotics", apollo_id="66F0a1")
+    assert own_signs_of(found) == {Sign(Kind.LINKEDIN, "apollo/66f0a1")}
+    whole = Person(first_name="Ines", last_name="Okafor", company="Harbourline Robotics", apollo_id="66f0a1")
+    assert named("Ines Okafor", "Harbourline Robotics") in own_signs_of(whole)

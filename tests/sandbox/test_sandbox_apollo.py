@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from talk import Talk
+from talk import Got, Talk
 
 from sluiceway.sandbox.world import Person, World
 
@@ -145,3 +145,69 @@ async def test_the_key_check_costs_nothing(talk: Talk) -> None:
     assert (await talk.apollo("/auth/health", method="GET", key="wrong")).status == 401
     assert (await talk.apollo("/nowhere")).status == 404
     assert (await talk.meter("apollo"))["billed"] == 0
+
+
+SEARCH = "/mixed_people/api_search"
+
+
+async def search(talk: Talk, *, key: str = "sandbox-key", **asked: object) -> Got:
+    """Search with lists as repeated names that end in brackets, as Apollo wants them."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in asked.items():
+        pairs += [(f"{name}[]", each) for each in value] if isinstance(value, list) else [(name, str(value))]
+    return await talk.send("POST", f"/apollo/api/v1{SEARCH}", params=pairs, headers={"x-api-key": key})
+
+
+async def test_a_search_costs_nothing_and_shows_nobodys_address_or_last_name(talk: Talk) -> None:
+    got = await search(talk, person_titles=["chief financial officer"])
+    assert got.status == 200
+    assert len(got.json["people"]) == 25 < got.json["total_entries"]
+    assert set(RATE_HEADERS) <= set(got.headers)
+    for person in got.json["people"]:
+        assert person["title"] == "Chief Financial Officer"
+        assert "***" in person["last_name_obfuscated"]
+        assert not person.keys() & {"email", "last_name", "name", "linkedin_url"}
+    meter = await talk.meter("apollo")
+    assert (meter["requests"], meter["answered"], meter["billed"], meter["credits"]) == (1, 1, 0, 0)
+
+
+async def test_whom_a_search_finds_is_matched_by_the_id(talk: Talk) -> None:
+    shown = (await search(talk, person_seniorities=["founder"], per_page=1)).json["people"][0]
+    person = (await talk.match(id=shown["id"])).json["person"]
+    assert (person["id"], person["first_name"], person["title"]) == (shown["id"], shown["first_name"], shown["title"])
+    assert person["organization"]["name"] == shown["organization"]["name"]
+    assert (await talk.meter("apollo"))["billed"] == 1
+
+
+async def test_pages_are_one_list_that_is_always_the_same(talk: Talk) -> None:
+    asked = {"organization_locations": ["Netherlands", "Texas"]}
+    pages = [(await search(talk, **asked, page=page, per_page=10)).json["people"] for page in (1, 2, 3)]
+    whole = (await search(talk, **asked, per_page=30)).json["people"]
+    assert [person["id"] for page in pages for person in page] == [person["id"] for person in whole]
+    assert len({person["id"] for person in whole}) == 30
+    assert (await search(talk, **asked, page=500)).json["people"] == []
+
+
+async def test_a_search_keeps_to_everything_that_was_said(talk: Talk, world: World, someone: Someone) -> None:
+    company = someone().company
+    for asked in ({"q_organization_domains_list": [company.domain]}, {"q_keywords": company.name}):
+        people = (await search(talk, **asked, per_page=100)).json["people"]
+        assert {person["organization"]["name"] for person in people} == {company.name}
+    few = {"organization_num_employees_ranges": ["1,150"], "person_locations": [company.country]}
+    for person in (await search(talk, **few)).json["people"]:
+        found = world.by_mark(person["id"][16:])
+        assert found is not None
+        assert (found.company.employees <= 150, found.company.country) == (True, company.country)
+        assert found.in_apollo
+    none = await search(talk, person_titles=["Director"], include_similar_titles="false")
+    assert (none.json["total_entries"], none.json["people"]) == (0, [])
+
+
+async def test_a_search_refuses_what_there_is_no_page_of(talk: Talk) -> None:
+    for asked in ({"page": 501}, {"page": 0}, {"per_page": 101}, {"page": "x"}):
+        assert (await search(talk, **asked)).status == 422
+
+
+async def test_an_account_without_credits_may_still_search_and_one_without_the_scope_may_not(talk: Talk) -> None:
+    assert (await search(talk, key="sandbox-out-of-credits")).status == 200
+    assert (await search(talk, key="sandbox-no-scope")).status == 403

@@ -53,6 +53,7 @@ PEOPLE = st.builds(
     email=TEXTS | st.emails(),
     linkedin_url=TEXTS | st.sampled_from(["https://linkedin.com/in/ines", "linkedin.com/in/%F0%9F%98%80", "in/"]),
     title=TEXTS,
+    apollo_id=TEXTS | st.sampled_from(["66f0a1b2c3d4e5f60718293a", "../match?id=1"]),
 )
 JSON = st.recursive(
     st.none()

@@ -36,7 +36,8 @@ class World(msgspec.Struct, frozen=True):
     """One open store, and what is at work on it.
 
     `price` gives a dispatcher that is never run, to say what a batch would do; `unusable` says, by source, why it
-    cannot be asked. `worker_id` is this process.
+    cannot be asked. `own` gives, by name, those that are asked with a tenant's own credentials. `worker_id` is this
+    process.
     """
 
     settings: Settings
@@ -53,6 +54,7 @@ class World(msgspec.Struct, frozen=True):
     caller: Callable[[], Caller]
     price: Callable[[Requested], Embedded]
     meters: MeterReader | None = None
+    own: Callable[[str], Mapping[str, Source]] = lambda tenant_id: {}
 
     async def read(self, what: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a function finds in one consistent state of the store."""

@@ -21,7 +21,7 @@ from sluiceway.outcome import NOT_SENT, UNKNOWN_CHARGE, ChargeKind, Status, as_j
 from sluiceway.pipeline.gate import Cause, Gate, Held
 from sluiceway.pipeline.turns import Behalf, Terms, Turns
 from sluiceway.settings import OnUnknown
-from sluiceway.sources._contract import METER, Reading, Request, Response, Retry, Source, Subject, understand
+from sluiceway.sources._contract import METER, SEARCH, Reading, Request, Response, Retry, Source, Subject, understand
 from sluiceway.sources._http import Door
 from sluiceway.store.engine import Clock
 from sluiceway.store.writer import Writer
@@ -127,6 +127,8 @@ class Caller:
                 raise
             if request.role != METER:  # how a question about a meter went says nothing about the others
                 self._judge(source, reading, finish)
+            if request.role == SEARCH and reading.retry is Retry.STOP:  # searches are sent once, with everybody's key
+                self._stop(source, reading)
             tries += 1
             if patient and finish.charge.kind is ChargeKind.NOT_SENT and self._gate.is_offline(source.provider):
                 self._writer.post(finish)  # an attempt without a network is not a try
@@ -135,7 +137,7 @@ class Caller:
                 continue
             wait = self._wait_before_retry(source, request, reading, tries, budget) if patient else None
             if wait is None:
-                retry_at = self._retry_at(source, reading)
+                retry_at = self._retry_at(source, request, reading)
                 self._gate.give_up_probe(source.account, attempt.id)
                 return Obtained(reading, finish, etag, retry_at)
             self._writer.post(finish)
@@ -241,12 +243,15 @@ class Caller:
         wait = asked if asked is not None else 0.25 * 2**tries * (0.5 + self._jitter())
         return wait if wait < budget.left_s else None
 
-    def _retry_at(self, source: Source, reading: Reading) -> str | None:
-        """Return when a rate-limited source may be asked again; until then nobody asks it."""
+    def _retry_at(self, source: Source, request: Request, reading: Reading) -> str | None:
+        """Return when a rate-limited source may be asked again; until then nobody asks it.
+
+        Where that was said of searches, which have windows of their own, it is asked about people all the same.
+        """
         if reading.status is not Status.RATE_LIMITED or reading.retry_after is None:
             return None
         until = self._clock.now() + timedelta(seconds=reading.retry_after)
-        if reading.retry_after >= BUDGET_S:
+        if reading.retry_after >= BUDGET_S and request.role != SEARCH:
             self._gate.stop(source.account, _rest(source, until), until, Cause.REST)
         return timestamp(until)
 

@@ -33,6 +33,7 @@ from sluiceway.store.schema import (
     corrections,
     documents,
     erasures,
+    idempotency_keys,
     prospects,
     runs,
     source_results,
@@ -100,6 +101,7 @@ def erase(connection: Connection, ids: Sequence[str], why: Why, suppressions: Su
     kept = _Money(connection, people, why.at)
     kept.pseudonymise()
     _forget(connection, [row.id for row in people])
+    _forget_searches(connection, people)
     _note(connection, people, kept.attempts_of, why)
     raise_version(connection, PEOPLE)
     if fact(connection, _TRACES) is None:
@@ -202,6 +204,15 @@ def _forget(connection: Connection, ids: Sequence[str]) -> None:
     p = prospects.c
     gone = delete(prospects).where(p.id.in_(ids)).returning(p.tenant_id, p.created_at, p.covered_at)
     prospects_removed(connection, [(tenant, added, covered) for tenant, added, covered in connection.execute(gone)])
+
+
+def _forget_searches(connection: Connection, people: Sequence[Row[Any]]) -> None:
+    """Drop what searches found them by, as it is kept to be answered again; asked again, they search again."""
+    k = idempotency_keys.c
+    for row in people:
+        if apollo_id := msgspec.json.decode(row.person, type=Person).apollo_id:
+            told = k.answer.contains(f'"apollo_id":"{apollo_id}"', autoescape=True)
+            connection.execute(delete(idempotency_keys).where(k.tenant_id == row.tenant_id, told))
 
 
 def _note(connection: Connection, people: Sequence[Row[Any]], calls: Mapping[str, int], why: Why) -> None:

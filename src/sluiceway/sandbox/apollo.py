@@ -1,4 +1,4 @@
-"""Apollo, imitated: people/match, bulk_match, and what a key may ask about its own usage."""
+"""Apollo, imitated: people/match, bulk_match, the people search, and what a key may ask about its own usage."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sluiceway.sandbox.apollo_search import asked_for, found, page_of
 from sluiceway.sandbox.seeded import mix
 from sluiceway.sandbox.wire import Answer, encode, json_answer, judge_key
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sluiceway.sandbox.world import Person, World
 
 MATCH, BULK = "/api/v1/people/match", "/api/v1/people/bulk_match"
+SEARCH = "/api/v1/mixed_people/api_search"
 BULK_LIMIT = 10
 _WINDOWS = (("minute", 60), ("hour", 3600), ("day", 86400))
 # how each window is called in the three headers about it
@@ -87,6 +89,7 @@ class Apollo:
         self._routes: dict[tuple[str, str], Callable[[Ask, Bend | None], Answer]] = {
             ("POST", MATCH): self._match,
             ("POST", BULK): self._bulk_match,
+            ("POST", SEARCH): self._search,
             ("POST", "/api/v1/usage_stats/api_usage_stats"): self._api_usage,
             ("POST", "/api/v1/usage_stats/credit_usage_stats"): self._credit_usage,
             ("GET", "/api/v1/users/api_profile"): self._profile,
@@ -167,6 +170,14 @@ class Apollo:
             "matches": [person and _person(person) for person in found],
             "request_id": _request_id(ask.number),
         })  # fmt: skip
+
+    def _search(self, ask: Ask, _bend: Bend | None) -> Answer:
+        wanted = asked_for(ask)
+        if wanted is None:
+            return json_answer(422, {"error": "page must be from 1 to 500, and per_page from 1 to 100"})
+        people = found(self._world, wanted)
+        shown = [_found_person(person) for person in page_of(people, wanted)]
+        return json_answer(200, {"total_entries": len(people), "people": shown})
 
     def _find(self, wanted: Mapping[str, Any], bend: Bend | None) -> Person | None:
         person, by_name_only = look_up(self._world, wanted)
@@ -316,6 +327,29 @@ def _person(person: Person) -> dict[str, Any]:
         "subdepartments": [f"{person.function}_{person.seniority}"],
         "functions": [person.function],
         "seniority": person.seniority,
+    }
+
+
+def _found_person(person: Person) -> dict[str, Any]:
+    """Show somebody as a search does: whom one can buy, but not how to write to them."""
+    flags = ("industry", "city", "state", "country", "revenue", "employee_count")
+    return {
+        "id": _id(person),
+        "first_name": person.first_name,
+        "last_name_obfuscated": f"{person.last_name[:2]}***{person.last_name[-1]}",
+        "title": person.title,
+        "last_refreshed_at": f"{person.since.isoformat()}T08:12:44.101+00:00",
+        "has_email": person.email_status != "unavailable",
+        "has_city": True,
+        "has_state": bool(person.company.state),
+        "has_country": True,
+        "has_direct_phone": "Yes" if person.phone else "Maybe: please request direct dial via people/bulk_match",
+        "organization": {
+            "name": person.company.name,
+            **{f"has_{flag}": True for flag in flags},
+            "has_phone": False,
+            "has_zip_code": False,
+        },
     }
 
 

@@ -30,6 +30,9 @@ _MOST_ON_A_METER: Final = 10**15
 METER: Final = "meter"
 """The role of a request for a provider's own meter; it costs nothing, and is about nobody."""
 
+SEARCH: Final = "people_search"
+"""The role of a search for people; it belongs to no prospect."""
+
 
 class Retry(StrEnum):
     """What may be done after an answer that did not help.
@@ -164,6 +167,54 @@ class Subject(msgspec.Struct, frozen=True, gc=False):
     findings: Mapping[str, Any] = {}
 
 
+class EmployeeRange(msgspec.Struct, frozen=True):
+    """How many people an employer has: from `least` to `most`, both included."""
+
+    least: int
+    most: int
+
+
+class Search(msgspec.Struct, frozen=True):
+    """Whom to look for: people who are everything that is said here, and of each list at least one.
+
+    `keywords` may be anywhere in what is known of them. Pages are counted from 1.
+    """
+
+    titles: tuple[str, ...] = ()
+    similar_titles: bool = True
+    keywords: str = ""
+    locations: tuple[str, ...] = ()
+    seniorities: tuple[str, ...] = ()
+    organization_locations: tuple[str, ...] = ()
+    organization_domains: tuple[str, ...] = ()
+    employees: tuple[EmployeeRange, ...] = ()
+    page: int = 1
+    per_page: int = 25
+
+
+class FoundPerson(msgspec.Struct, frozen=True):
+    """Somebody a search found, without contact data; `None` is what was not said.
+
+    `last_name_obfuscated` (`Ok***d`) is only to be looked at: it names nobody.
+    """
+
+    apollo_id: str
+    first_name: str = ""
+    last_name_obfuscated: str = ""
+    title: str = ""
+    company: str = ""
+    has_email: bool | None = None
+    has_direct_phone: bool | None = None
+    refreshed_at: str | None = None
+
+
+class FoundPage(msgspec.Struct, frozen=True):
+    """One page of a search, and how many people there are on all of them."""
+
+    total: int | None
+    people: tuple[FoundPerson, ...]
+
+
 class Skip(msgspec.Struct, frozen=True):
     """Nothing is asked, and why; shown to a person, so a short phrase."""
 
@@ -270,6 +321,14 @@ class Source(ABC):
         subject = Subject(Person(), tuple(Want), datetime.now(UTC).date(), {"saved": {"answer": True}})
         return self.read(subject, Request("saved", "GET", ""), Response(status, {}, document))
 
+    def search_request(self, search: Search) -> Request | None:
+        """Return a request of the role `SEARCH` that looks for people, or `None` where the provider has none."""
+        return None
+
+    def read_search(self, request: Request, response: Response) -> Reading:
+        """Read the answer to a search: like `read`, with a `FoundPage` as its `data`, in plain JSON."""
+        raise NotImplementedError(f"{type(self).__name__} must define read_search(), for it has a search_request()")
+
     def check(self) -> Request | None:
         """Return a request that proves the credential and costs nothing, or `None` where the provider has none.
 
@@ -319,6 +378,8 @@ def understand(source: Source, subject: Subject, request: Request, response: Res
     if request.role == METER:
         return _meter_answered(response, metered(source, request, response))
     try:
+        if request.role == SEARCH:
+            return source.read_search(request, response)
         return source.read(subject, request, response)
     except Exception as error:  # a provider may send anything, and whatever it sent has to be booked
         said = f"cannot be read: {format_exception_only(error)[-1].strip()}"

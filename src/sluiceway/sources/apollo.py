@@ -3,7 +3,8 @@
 Wire format: https://docs.apollo.io/reference/people-enrichment. All inputs travel in the query string, so URLs are
 never logged with it. A miss is a 200 whose `person` is null or absent, and costs nothing. Phones would arrive by
 webhook and are not asked for. Every answer but a 401 and a 403 tells in its headers how many requests are left; a key
-with the scope, or a master key, may also ask for all endpoints' requests and for the account's credits.
+with the scope, or a master key, may also ask for all endpoints' requests and for the account's credits. Searching for
+people is in `_apollo_search`; the id it finds somebody by is the surest thing to match with.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import msgspec
 
 from sluiceway.outcome import FREE, Status, billed
 from sluiceway.prospect import Field, Found, Match, Person, Want, match
+from sluiceway.sources._apollo_search import ENDPOINT as _SEARCH
+from sluiceway.sources._apollo_search import people_found, search_parameters
 from sluiceway.sources._contract import (
     METER,
+    SEARCH,
     Credential,
     MeterReading,
     Price,
@@ -25,6 +29,7 @@ from sluiceway.sources._contract import (
     Request,
     Response,
     Retry,
+    Search,
     Skip,
     Source,
     Subject,
@@ -188,6 +193,17 @@ class Apollo(Source):
             request_id=request_id,
         )
 
+    def search_request(self, search: Search) -> Request:
+        return Request(_SEARCH, "POST", f"/{_SEARCH}", tuple(search_parameters(search)), role=SEARCH)
+
+    def read_search(self, request: Request, response: Response) -> Reading:
+        if response.status == 200:
+            return people_found(response)
+        reading = trouble(response, _complaint(response)) or _refusal(response)
+        if response.status == 403:  # scopes are an endpoint's: such a key may well match people
+            return msgspec.structs.replace(reading, retry=Retry.NEVER)
+        return reading
+
     def check(self) -> Request:
         return Request(_HEALTH, "GET", "/auth/health")
 
@@ -222,6 +238,7 @@ class Apollo(Source):
 
 def _parameters(person: Person) -> Iterator[tuple[str, str]]:
     named = {
+        "id": person.apollo_id,
         "first_name": person.first_name,
         "last_name": person.last_name,
         "name": "" if person.first_name and person.last_name else person.full_name,
@@ -311,6 +328,7 @@ def _person(said: ApolloPerson) -> Person:
         domain=text(employer.primary_domain),
         email=text(said.email),
         linkedin_url=text(said.linkedin_url),
+        apollo_id=text(said.id),
     )
 
 

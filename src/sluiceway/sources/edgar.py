@@ -130,7 +130,7 @@ class Edgar(Source):
         name = _whole_name(subject.person)
         if not fold(subject.person.company):
             return Skip("needs a company")
-        if not name:
+        if not name or subject.person.is_half_named:
             return Skip("needs a first and a last name")
         try:
             return (yield from self._walk(name, subject))

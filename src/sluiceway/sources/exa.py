@@ -116,7 +116,7 @@ class Exa(Source):
     def request(self, subject: Subject) -> Request | Skip:
         person = subject.person
         name, employer = " ".join(person.name.split()), person.company or normal_domain(person.domain)
-        if len(fold(name).split()) < 2 or not fold(employer):
+        if person.is_half_named or len(fold(name).split()) < 2 or not fold(employer):
             return Skip("needs a whole name and a company, to tell whom a page is about")
         parameters = {
             "query": f'"{name}" {employer}',

@@ -20,12 +20,15 @@ from sluiceway.outcome import ANSWERED, FAILURES, Charge, ChargeKind, Status
 from sluiceway.prospect import Field, Found, Match, Person, Want
 from sluiceway.sources._contract import (
     METER,
+    SEARCH,
+    FoundPage,
     MeterReading,
     Price,
     Reading,
     Request,
     Response,
     Retry,
+    Search,
     Skip,
     Source,
     Subject,
@@ -51,6 +54,7 @@ def check_source(source_class: type[Source]) -> None:
     """Raise `BrokenContract` if a source breaks any rule that can be checked without knowing its provider."""
     check_manifest(source_class)
     check_meters(source_class)
+    check_searches(source_class)
     for subject in sample_subjects():
         check_asking(source_class, subject)
         for response in sample_responses():
@@ -158,6 +162,29 @@ def check_reading(source: Source, subject: Subject, request: Request, response: 
     return reading
 
 
+def check_searches(source_class: type[Source]) -> None:
+    """Check what a source makes of searches, where it offers them."""
+    source, name = source_class(_MARK), source_class.name
+    for search in (Search(), Search(titles=("CFO",), keywords="Žofie & Söhne", page=500, per_page=100)):
+        request = source.search_request(search)
+        if request is None:
+            return
+        check_request(source_class, request)
+        _hold(request.role == SEARCH, f"{name}: a search must have the role SEARCH")
+        _hold(not request.shared, f"{name}: whom a tenant looks for is not shared")
+        for response in sample_responses():
+            _check_search(source, request, response)
+
+
+def _check_search(source: Source, request: Request, response: Response) -> None:
+    reading = check_reading(source, next(sample_subjects()), request, response)
+    if reading.status in (Status.COMPLETE, Status.NO_DATA):
+        try:
+            msgspec.convert(reading.data, FoundPage)
+        except msgspec.ValidationError as error:
+            raise BrokenContract(f"{source.name}: the data of a search must be a FoundPage ({error})") from error
+
+
 def check_meters(source_class: type[Source]) -> None:
     """Check what a source makes of its provider's own meters: whatever it is sent, it never raises."""
     source, name = source_class(_MARK), source_class.name
@@ -243,6 +270,7 @@ def sample_subjects() -> Iterator[Subject]:
         yield Subject(person, (Want.WORK_EMAIL,), _TODAY, {"apollo": {"title": name}} if name else {})
     split = Person(first_name="Ines", last_name="Okafor-Lind", company="Quell Holdings")
     yield Subject(split, tuple(Want), _TODAY)
+    yield Subject(Person(first_name="Mary Ann", company="Quell", apollo_id="66f0a1b2c3d4e5f60718293a"), (), _TODAY)
     yield Subject(split, (), _TODAY, {"apollo": {"title": "CFO", "revenue_usd": 96_000_000}})
 
 
@@ -267,6 +295,8 @@ _BODIES: Final = (
     b'{"error": {"type": [], "message": {}, "details": 5}, "message": 4, "status_code": "200", "tag": []}',
     b'{"error": "no", "message": "no", "status_code": 99999999999999}',
     b'{"usage": {"count": -1, "quota": "x", "remaining": []}, "period": 7, "costDollars": {"total": 1e300}}',
+    b'{"people": [{}, 7, null, {"id": []}, {"id": "66f0", "organization": 3, "title": {}}], "total_entries": "many"}',
+    b'{"people": {"id": "66f0"}, "total_entries": -1}',
     b'{"credit_usage_stats": {"lead_credit": 3}, "current_credit_cycle": [], "[]": {"day": {"limit": null}}, "?": 1}',
 )
 
