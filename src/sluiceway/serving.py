@@ -172,10 +172,6 @@ def serve(
         server = Server(config)
         made(server)
 
-        def ready() -> None:
-            listening.listen()  # whoever is told the port may connect at once, before uvicorn listens itself
-            said(listening.getsockname()[1])
-
-        app.state.ready = ready
+        app.state.ready = lambda: said(listening.getsockname()[1])
         server.run(sockets=[listening])
         return 0 if server.started else 1

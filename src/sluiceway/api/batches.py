@@ -484,7 +484,7 @@ async def enrich_one(
     prospect = await asker.world.read(of_prospects.one, prospect_id, scope=asker.scope)
     wait_s = waits(prefer)
     asker = msgspec.structs.replace(asker, scope=Scope(prospect.tenant_id))
-    wish = (asked or HowAsked()).wish(asker, prospect.person.name or "one prospect", interactive=wait_s > 0)
+    wish = (asked or HowAsked()).wish(asker, "one prospect", interactive=wait_s > 0)
     keyed = await key_of(request, asker, key)
     made = await asker.world.write(_make, wish=wish, named=[prospect_id], upload=None, keyed=keyed, asker=asker)
     if isinstance(made, Kept):
