@@ -37,6 +37,7 @@ from sluiceway.pipeline.requested import (
     state_of,
 )
 from sluiceway.pipeline.selection import Selection
+from sluiceway.pipeline.uploads import Rejected
 from sluiceway.prospect import Want
 from sluiceway.store.schema import (
     batch_caps,
@@ -245,14 +246,6 @@ class Price(msgspec.Struct, frozen=True):
     prospects: int
     sources: dict[str, PriceOfSource]
     usd_micros: int | None
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """A row of an upload that could not be used."""
-
-    number: int
-    line: int | None
-    reason: str
 
 
 # Reading.

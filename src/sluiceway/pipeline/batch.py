@@ -17,7 +17,7 @@ from sluiceway.outcome import as_json
 from sluiceway.prospect import Person, identity_key, merged
 from sluiceway.rollups import prospects_added, prospects_removed
 from sluiceway.store.bulk import Insert
-from sluiceway.store.schema import batch_rows, batches, prospects
+from sluiceway.store.schema import batch_rejects, batch_rows, batches, prospects
 from sluiceway.tenancy.tenants import know_tenants
 
 PAGE = 200
@@ -174,17 +174,20 @@ def finish_batch(connection: Connection, batch_id: str, now: str) -> None:
 
 
 def withdraw(connection: Connection, batch_id: str) -> None:
-    """Take back a batch that never began, with the prospects that only it knows."""
+    """Take back a batch that never began, with the prospects that it brought and only it knows."""
     began = connection.execute(select(batches.c.began_at).where(batches.c.id == batch_id)).scalar()
     if began is not None:
         return
-    mine = select(batch_rows.c.prospect_id).where(batch_rows.c.batch_id == batch_id)
-    others = exists().where(batch_rows.c.prospect_id == prospects.c.id, batch_rows.c.batch_id != batch_id)
+    # Ids sort by time: who has an earlier one than the batch was there before it, however they came.
+    r = batch_rows.c
+    mine = select(r.prospect_id).where(r.batch_id == batch_id, r.prospect_id > batch_id)
+    others = exists().where(r.prospect_id == prospects.c.id, r.batch_id != batch_id)
     untouched = and_(prospects.c.id.in_(mine), ~others, prospects.c.last_run_id.is_(None))
     p = prospects.c
     gone = delete(prospects).where(untouched).returning(p.tenant_id, p.created_at, p.covered_at)
     prospects_removed(connection, [tuple(row) for row in connection.execute(gone)])
-    connection.execute(delete(batch_rows).where(batch_rows.c.batch_id == batch_id))
+    for table in (batch_rows, batch_rejects):
+        connection.execute(delete(table).where(table.c.batch_id == batch_id))
     connection.execute(delete(batches).where(batches.c.id == batch_id))
 
 
