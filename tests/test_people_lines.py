@@ -77,7 +77,7 @@ def test_a_bad_line_is_a_reject_with_its_line_and_costs_no_other(save: Save) -> 
         (b'["secret@quell.example"]', "is no JSON object"),
         (b'{"email": "secret@quell.example"', "is not JSON"),
         (b"[" * 100_000, "is no JSON object"),
-        (b"{\"email\":" * 100_000, "has something other than text in email"),
+        (b'{"email":' * 100_000, "has something other than text in email"),
         (b'{"email": "' + b"x" * 1_100_000 + b'"}', "is too long to be a row"),
         (b'{"company": "' + b"x" * 1_100 + b'"}', "has 1,100 characters in company; at most 1,000 make sense"),
     ],
