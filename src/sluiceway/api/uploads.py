@@ -107,7 +107,7 @@ Mapped = Annotated[
     **answers(
         Uploaded,
         201,
-        problems=[400, 413, 415],
+        problems=[400, 404, 413, 415],
         description="Taken in; nothing is asked about anybody.",
         example=_EXAMPLE,
     ),
