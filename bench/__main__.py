@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import admission, counting, memory, small, throughput
+from bench import admission, counting, memory, small, throughput, transfer
 from bench.result import Result
 
 OUT = Path(__file__).parent / "out"
@@ -55,6 +55,9 @@ PARTS: dict[str, Callable[[Path, bool], list[Result]]] = {
     ),
     "counting": lambda folder, quick: counting.measure(folder, people=4_000 if quick else 10_000),
     "admission": lambda folder, quick: admission.measure(folder, people=1_000 if quick else 2_000),
+    "transfer": lambda folder, quick: transfer.measure(
+        folder, people=2_000 if quick else transfer.SMALL, pairs=3, large=10_000 if quick else transfer.LARGE
+    ),
     "memory": lambda folder, quick: memory.measure(folder),
 }
 

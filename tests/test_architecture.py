@@ -15,7 +15,7 @@ from sluiceway.tenancy.scope import OWNED
 SRC = Path(sluiceway.__file__).parent
 
 WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash", "sign"}
-FILES = {"people_file", "enriched_file"}
+FILES = {"people_row", "people_file", "people_lines", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
 PIPELINE = LEDGER | {"activity", "rights", "sources", "usage", "tenancy", "pipeline"}
 

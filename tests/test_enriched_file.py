@@ -33,7 +33,8 @@ from sluiceway.enriched_file import (
 )
 from sluiceway.errors import BadInput
 from sluiceway.outcome import SourceStatus
-from sluiceway.people_file import PeopleFile, Reject
+from sluiceway.people_file import PeopleFile
+from sluiceway.people_row import Reject
 from sluiceway.prospect import Field, Held
 
 AT = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluiceway.errors import BadInput
-from sluiceway.people_file import TARGETS, PeopleFile, Reject, Row, digest
+from sluiceway.people_file import TARGETS, PeopleFile, digest
+from sluiceway.people_row import Reject, Row
 from sluiceway.prospect import Person
 
 A_HEADER = "First Name,Last Name,Company,Email,LinkedIn URL\n"

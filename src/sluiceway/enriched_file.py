@@ -27,7 +27,8 @@ import msgspec
 
 from sluiceway.errors import BadInput
 from sluiceway.outcome import SUPPRESSED, SourceStatus, Status, timestamp
-from sluiceway.people_file import PeopleFile, Reject, Row
+from sluiceway.people_file import PeopleFile
+from sluiceway.people_row import Reject, Row
 from sluiceway.prospect import Field, Held
 
 STDOUT: Final = Path("-")
@@ -83,7 +84,7 @@ def write_enriched(
     Raises `BadInput` when `out` cannot be written.
     """
     check_writable(out, people)
-    columns = tuple(_columns(sources))
+    columns = tuple(added_columns(sources))
     names = _added_names(people.headers, [column.name for column in columns])
     not_asked = _suppressed(sources)
     rows = rejected = 0
@@ -92,7 +93,7 @@ def write_enriched(
         for chunk in _chunks(people.read()):
             known = _known(chunk, results, withheld, not_asked)
             for row in chunk:
-                table.add((*_fitted(row.cells, len(people.headers)), *_added(columns, known[row.number])))
+                table.add((*_fitted(row.cells, len(people.headers)), *added_cells(columns, known[row.number])))
             rows += len(chunk)
             rejected += sum(isinstance(row, Reject) for row in chunk)
     return Written(rows, rejected)
@@ -131,25 +132,29 @@ def _fitted(cells: list[str], width: int) -> list[str]:
 # The added columns.
 
 
-class _Column(msgspec.Struct, frozen=True):
+class Column(msgspec.Struct, frozen=True):
+    """A column that is added, and what stands in it."""
+
     name: str
     of: Callable[[Enriched], str]
 
 
-def _columns(sources: Iterable[str]) -> Iterator[_Column]:
+def added_columns(sources: Iterable[str]) -> Iterator[Column]:
+    """Yield the columns of whatever can be found: every field, and how each of these sources stands."""
     for field in Field:
-        yield _Column(f"enriched_{field}", _value_of(field))
+        yield Column(f"enriched_{field}", _value_of(field))
         if field in WITH_PROVENANCE:
-            yield _Column(f"enriched_{field}_source", _source_of(field))
-    yield _Column("enrichment_status", lambda enriched: enriched.status)
-    yield _Column("enrichment_error", lambda enriched: enriched.error)
+            yield Column(f"enriched_{field}_source", _source_of(field))
+    yield Column("enrichment_status", lambda enriched: enriched.status)
+    yield Column("enrichment_error", lambda enriched: enriched.error)
     for source in sources:
-        yield _Column(f"{source}_status", _status_of(source, lambda said: said.status))
-        yield _Column(f"{source}_error", _status_of(source, lambda said: said.error or ""))
-        yield _Column(f"{source}_at", _status_of(source, lambda said: timestamp(said.at) if said.at else ""))
+        yield Column(f"{source}_status", _status_of(source, lambda said: said.status))
+        yield Column(f"{source}_error", _status_of(source, lambda said: said.error or ""))
+        yield Column(f"{source}_at", _status_of(source, lambda said: timestamp(said.at) if said.at else ""))
 
 
-def _added(columns: Iterable[_Column], enriched: Enriched) -> Iterator[str]:
+def added_cells(columns: Iterable[Column], enriched: Enriched) -> Iterator[str]:
+    """Yield what stands in some columns for one person, safe to open in a spreadsheet."""
     texts = (column.of(enriched) for column in columns)
     return (safe(text) if text else "" for text in texts)
 

@@ -20,7 +20,8 @@ from sluiceway.crash import crash_point
 from sluiceway.enriched_file import Enriched, RejectsFile, Written, write_enriched
 from sluiceway.errors import BadInput
 from sluiceway.outcome import read_statuses, timestamp
-from sluiceway.people_file import PeopleFile, Reject, Row
+from sluiceway.people_file import PeopleFile
+from sluiceway.people_row import Reject, Row
 from sluiceway.pipeline import batch as batches
 from sluiceway.pipeline.batch import CHUNK, Asked, Batch, InputRow
 from sluiceway.pipeline.embedded import Embedded, Tally

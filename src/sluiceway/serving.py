@@ -21,6 +21,7 @@ from sluiceway.errors import BadInput
 from sluiceway.pipeline.embedded import Shared
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.runner import Runner
+from sluiceway.pipeline.uploads import withdraw_left_behind
 from sluiceway.settings import Settings
 from sluiceway.store.engine import beside
 from sluiceway.tenancy.caller import Uses
@@ -63,6 +64,7 @@ async def _world(settings: Settings, target: Target, tell: Callable[[str], None]
             ended=lambda connection, batch_id: None,
             tell=tell,
         )
+        await withdraw_left_behind(app.store, app.writer)
         async with app.meter_reader(), runner:
             try:
                 yield world_of(app, runner, shared, sandbox=bool(target.sandbox_url))

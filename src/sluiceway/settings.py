@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     keep_attempts_days: int = Field(
         400, ge=0, description="Days for which single calls are kept; 0 keeps them. Their sums are kept anyway."
     )
+    upload_most_mb: int = Field(100, ge=1, le=100_000, description="Megabytes that an uploaded file may have at most.")
     commit_interval_ms: float = Field(3.0, ge=0, le=1000, description="How long a commit waits for company.")
 
     @field_validator("redis_url")

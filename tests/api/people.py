@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from served import ACME, Served
 from sqlalchemy import select
 
-from sluiceway.people_file import PeopleFile, Row
+from sluiceway.people_file import PeopleFile
+from sluiceway.people_row import Row
 from sluiceway.pipeline.batch import Asked, InputRow, open_batch, take_in
 from sluiceway.sandbox.people import people_csv
 from sluiceway.store.schema import batch_rows

@@ -37,6 +37,7 @@ from sluiceway.pipeline.requested import (
     state_of,
 )
 from sluiceway.pipeline.selection import Selection
+from sluiceway.pipeline.uploads import Rejected
 from sluiceway.prospect import Want
 from sluiceway.store.schema import (
     batch_caps,
@@ -117,13 +118,16 @@ class HowAsked(BaseModel):
         )
 
 
+SourceName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,50}$")]
+
+
 class SelectionAsked(BaseModel):
     """Prospects that are everything asked for here; an empty filter is all of them."""
 
     model_config = ConfigDict(extra="forbid")
 
     enrichment_status: list[Literal["none", "running", "complete", "no_data", "partial", "failed"]] = Field([])
-    source_status: dict[str, str] = Field({}, description='How sources stand: {"exa": "failed"}.')
+    source_status: dict[SourceName, str] = Field({}, max_length=50, description='How sources stand: {"exa": "failed"}.')
     batch_id: str = Field("", max_length=100)
     text: str = Field("", max_length=200, description="Part of a name, company or address, in any case.")
     created_from: str = Field("", max_length=40, description="ISO 8601, UTC; included.")
@@ -249,14 +253,6 @@ class Price(msgspec.Struct, frozen=True):
     prospects: int
     sources: dict[str, PriceOfSource]
     usd_micros: int | None
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """A row of an upload that could not be used."""
-
-    number: int
-    line: int | None
-    reason: str
 
 
 # Reading.

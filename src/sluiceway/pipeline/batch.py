@@ -16,8 +16,8 @@ from sluiceway.identifier import new_id
 from sluiceway.outcome import as_json
 from sluiceway.prospect import Person, identity_key, merged
 from sluiceway.rollups import prospects_added, prospects_removed
-from sluiceway.store.bulk import Insert
-from sluiceway.store.schema import batch_rows, batches, prospects
+from sluiceway.store.bulk import Insert, Lookup, Update
+from sluiceway.store.schema import batch_rejects, batch_rows, batches, prospects
 from sluiceway.tenancy.tenants import know_tenants
 
 PAGE = 200
@@ -123,32 +123,50 @@ def take_in(connection: Connection, batch_id: str, rows: Sequence[InputRow], now
     _NEW_ROWS.run(connection, [(batch_id, row.number, known[key][0]) for row, key in keyed])
 
 
-def _known(connection: Connection, keys: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], tuple[str, str]]:
+def _known(connection: Connection, keys: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
+    """Return prospects by tenant and identity key: id, person, and the caller's own id."""
     p = prospects.c
-    query = select(p.tenant_id, p.identity_key, p.id, p.person)
+    query = select(p.tenant_id, p.identity_key, p.id, p.person, p.external_id)
     query = query.where(p.tenant_id.in_({key[0] for key in keys}), p.identity_key.in_({key[1] for key in keys}))
-    return {(row.tenant_id, row.identity_key): (row.id, row.person) for row in connection.execute(query)}
+    return {
+        (row.tenant_id, row.identity_key): (row.id, row.person, row.external_id) for row in connection.execute(query)
+    }
 
 
 def _add_facts(connection: Connection, keyed: Sequence[tuple[InputRow, Any]], known: Mapping[Any, Any]) -> None:
     people: dict[Any, list[Person]] = {}
     for row, key in keyed:
-        people.setdefault(key, [msgspec.json.decode(known[key][1], type=Person)]).append(row.person)
+        if as_json(row.person) != known[key][1]:  # of a new prospect nothing else was ever said
+            people.setdefault(key, [msgspec.json.decode(known[key][1], type=Person)]).append(row.person)
     for key, said in people.items():
         whole = as_json(merged(said))
         if whole != known[key][1]:
             connection.execute(update(prospects).where(prospects.c.id == known[key][0]).values(person=whole))
 
 
+_GIVEN_IDS = Lookup(
+    prospects,
+    ("tenant_id", "external_id"),
+    select="w.tenant_id, w.external_id",
+    where="w.tenant_id = v.tenant_id AND w.external_id = v.external_id",
+)
+_GIVE_ID = Update(prospects, ("id", "external_id"), change="external_id = v.external_id", where="prospects.id = v.id")
+
+
 def _add_external_ids(connection: Connection, keyed: Sequence[tuple[InputRow, Any]], known: Mapping[Any, Any]) -> None:
     """Note the caller's own ids; one that another prospect of the tenant has already stays there."""
-    p = prospects.c
-    for row, key in keyed:
-        if row.external_id:
-            other = prospects.alias()
-            taken = exists().where(other.c.tenant_id == row.tenant_id, other.c.external_id == row.external_id)
-            free = and_(p.id == known[key][0], p.external_id.is_(None), ~taken)
-            connection.execute(update(prospects).where(free).values(external_id=row.external_id))
+    named = [(row, known[key]) for row, key in keyed if row.external_id]
+    given = {tuple(found) for found in _GIVEN_IDS.run(connection, sorted({_its_id(row) for row, _ in named}))}
+    new: dict[str, str] = {}
+    for row, (prospect_id, _, has) in named:
+        if has is None and prospect_id not in new and _its_id(row) not in given:
+            new[prospect_id] = row.external_id
+            given.add(_its_id(row))
+    _GIVE_ID.run(connection, sorted(new.items()))
+
+
+def _its_id(row: InputRow) -> tuple[str, str]:
+    return row.tenant_id, row.external_id
 
 
 def rows_taken_in(connection: Connection, batch_id: str, numbers: Sequence[int]) -> set[int]:
@@ -174,17 +192,20 @@ def finish_batch(connection: Connection, batch_id: str, now: str) -> None:
 
 
 def withdraw(connection: Connection, batch_id: str) -> None:
-    """Take back a batch that never began, with the prospects that only it knows."""
+    """Take back a batch that never began, with the prospects that it brought and only it knows."""
     began = connection.execute(select(batches.c.began_at).where(batches.c.id == batch_id)).scalar()
     if began is not None:
         return
-    mine = select(batch_rows.c.prospect_id).where(batch_rows.c.batch_id == batch_id)
-    others = exists().where(batch_rows.c.prospect_id == prospects.c.id, batch_rows.c.batch_id != batch_id)
+    # Ids sort by time: who has an earlier one than the batch was there before it, however they came.
+    r = batch_rows.c
+    mine = select(r.prospect_id).where(r.batch_id == batch_id, r.prospect_id > batch_id)
+    others = exists().where(r.prospect_id == prospects.c.id, r.batch_id != batch_id)
     untouched = and_(prospects.c.id.in_(mine), ~others, prospects.c.last_run_id.is_(None))
     p = prospects.c
     gone = delete(prospects).where(untouched).returning(p.tenant_id, p.created_at, p.covered_at)
     prospects_removed(connection, [tuple(row) for row in connection.execute(gone)])
-    connection.execute(delete(batch_rows).where(batch_rows.c.batch_id == batch_id))
+    for table in (batch_rows, batch_rejects):
+        connection.execute(delete(table).where(table.c.batch_id == batch_id))
     connection.execute(delete(batches).where(batches.c.id == batch_id))
 
 
