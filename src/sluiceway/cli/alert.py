@@ -118,7 +118,7 @@ def remove(named: Named, as_json: AsJson = False, database: Database = None) -> 
 
 
 @alerts_app.command("test")
-def test(
+def try_out(
     named: Annotated[str | None, typer.Argument(help="One receiver's name or id; all of them by default.")] = None,
     as_json: AsJson = False,
     database: Database = None,

@@ -87,19 +87,37 @@ def _well_formed(text: str) -> URL:
         port = url.port
     except ValueError:
         raise BadInput(f"{text!r} is no address such as https://example.com/hook") from None
-    if len(text) > _LONGEST or url.scheme not in _SCHEMES or not url.host or not port:
+    if len(text) > _LONGEST or url.scheme not in _SCHEMES or not port or not _is_a_host(url.host or ""):
         raise BadInput(f"{text[:100]!r} is no address such as https://example.com/hook")
     if url.user is not None or url.password is not None:
         raise BadInput("an address with a name or password in it is not called; tell the receiver by the signature")
     return url.with_fragment(None)
 
 
+def _is_a_host(host: str) -> bool:
+    return bool(host) and host.isprintable() and not any(letter.isspace() for letter in host)
+
+
 def _looked_up(url: URL) -> Iterable[Address]:
+    if (literal := _literal(url.host or "")) is not None:
+        return [literal]
     try:
         found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
     return [address_in(entry) for entry in found]
+
+
+def _literal(host: str) -> Address | None:
+    """Return the address that a host is, rather than names: also one written as `127.1`, `0x7f.1` or `2130706433`."""
+    try:
+        return ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
 
 
 def address_in(info: Any) -> Address:

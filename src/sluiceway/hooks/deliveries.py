@@ -186,9 +186,12 @@ def take(connection: Connection, now: str, until: str, busy: Mapping[str, int], 
             counts[row.receiver_id] += 1
             taken.append(row)
     mine = {row[0] for row in _TAKE.run(connection, [(row.id, row.next_at, until) for row in taken])}
-    return [
-        msgspec.structs.replace(Delivery(*row[:-1]), tries=row.tries + 1) for row in taken if row.id in mine
-    ]  # fmt: skip
+    return [_delivery(row) for row in taken if row.id in mine]
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    """Return a delivery as it is once this try of it has begun."""
+    return Delivery(**{name: getattr(row, name) for name in Delivery.__struct_fields__[:-1]}, tries=row.tries + 1)
 
 
 def tried(connection: Connection, told: Delivery, reply: Reply, now: str) -> None:
