@@ -188,14 +188,6 @@ async def until(holds: Callable[[], Any], within: float = 20.0) -> None:
         await asyncio.sleep(0.002)
 
 
-def until_sync(holds: Callable[[], Any], within: float = 20.0) -> None:
-    """Wait until something holds, where there is no loop."""
-    give_up = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < give_up, "what was waited for did not come about"
-        time.sleep(0.01)
-
-
 def today() -> str:
     """The UTC day it is."""
     return datetime.now(UTC).date().isoformat()

@@ -11,7 +11,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from served import ACME, Served
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eventually import eventually
 from people import with_people
 from served import Served, running, serving
 from sqlalchemy import update
 
-from builders import rows, until_sync
+from builders import rows
 from receiver import Inbox, receiving
 from sluiceway.cli.options import sandbox_target
 from sluiceway.hooks.deliveries import batch_ended
@@ -66,7 +67,7 @@ def test_a_finished_batch_and_its_runs_are_told_and_signed(told: Served, inbox: 
     hook, secret = a_webhook(told, inbox)
     people = with_people(told, 2)
     batch = told.post("/batches", {"prospects": people, "name": "two"}).json()["id"]
-    until_sync(lambda: len(inbox.of("run.finished")) == 2 and inbox.of("batch.finished"))
+    eventually(lambda: len(inbox.of("run.finished")) == 2 and inbox.of("batch.finished"))
     (of_batch,) = inbox.of("batch.finished")
     said = of_batch.json
     assert said["id"] == of_batch.headers["Sluiceway-Delivery"]
@@ -91,7 +92,7 @@ def test_a_finished_batch_and_its_runs_are_told_and_signed(told: Served, inbox: 
         assert is_ours(secret, got.headers["Sluiceway-Signature"], got.body)
         assert not is_ours(secret, got.headers["Sluiceway-Signature"], got.body + b" ")
         assert not is_ours("whsec_other", got.headers["Sluiceway-Signature"], got.body)
-    until_sync(lambda: {each["state"] for each in log_of(told, hook)} == {"delivered"})
+    eventually(lambda: {each["state"] for each in log_of(told, hook)} == {"delivered"})
 
 
 def log_of(told: Served, hook: str, who: str = ADMIN) -> list[dict[str, Any]]:
@@ -103,11 +104,11 @@ def test_what_was_answered_with_a_500_comes_again_under_the_same_id(told: Served
     hook, _ = a_webhook(told, inbox, events=["batch.finished"])
     inbox.answers = [500, 200]
     told.post("/batches", {"prospects": with_people(told, 1)})
-    until_sync(lambda: [each["error"] for each in log_of(told, hook)] == ["HTTP 500"])
+    eventually(lambda: [each["error"] for each in log_of(told, hook)] == ["HTTP 500"])
     (failed,) = log_of(told, hook)
     assert (failed["state"], failed["tries"], failed["http_status"]) == ("due", 1, 500)
     make_due(told.store)
-    until_sync(lambda: [each["state"] for each in log_of(told, hook)] == ["delivered"])
+    eventually(lambda: [each["state"] for each in log_of(told, hook)] == ["delivered"])
     first, second = inbox.got
     assert first.headers["Sluiceway-Delivery"] == second.headers["Sluiceway-Delivery"] == failed["id"]
 
@@ -119,20 +120,20 @@ def test_what_a_process_that_died_left_is_told_by_the_next_one(
     with serving(store, sandbox, webhook_allow="127.0.0.1") as told:
         hook, _ = a_webhook(told, inbox, events=["batch.finished"])
         batch = told.post("/batches", {"prospects": with_people(told, 1)}).json()["id"]
-        until_sync(lambda: len(inbox.got) == 1)
+        eventually(lambda: len(inbox.got) == 1)
     with store.change() as connection:  # as a process leaves it that is killed between its commit and the delivery
         batch_ended(connection, batch, store.clock.stamp())
     assert len([each for each in rows(store, deliveries) if each["next_at"]]) == 1
     with running(told, load_settings(**settings), sandbox_target(sandbox.url)):
-        until_sync(lambda: len(inbox.got) == 2)
-        until_sync(lambda: {each["state"] for each in log_of(told, hook)} == {"delivered"})
+        eventually(lambda: len(inbox.got) == 2)
+        eventually(lambda: {each["state"] for each in log_of(told, hook)} == {"delivered"})
 
 
 def test_a_receiver_that_is_gone_is_removed(told: Served, inbox: Inbox) -> None:
     hook, _ = a_webhook(told, inbox, events=["batch.finished"])
     inbox.answers = [410]
     told.post("/batches", {"prospects": with_people(told, 1)})
-    until_sync(lambda: told.get(f"/webhooks/{hook}", ADMIN).status_code == 404)
+    eventually(lambda: told.get(f"/webhooks/{hook}", ADMIN).status_code == 404)
     assert told.get("/webhooks", ADMIN).json()["items"] == []
     assert len(inbox.got) == 1
 
@@ -144,7 +145,7 @@ def test_whoever_was_erased_meanwhile_is_in_no_delivery(told: Served, inbox: Inb
     inbox.answers = [500]
     (person,) = with_people(told, 1)
     told.post(f"/prospects/{person}/enrich", headers={"Prefer": "wait=20"})
-    until_sync(lambda: [each["error"] for each in log_of(told, hook)] == ["HTTP 500"])
+    eventually(lambda: [each["error"] for each in log_of(told, hook)] == ["HTTP 500"])
     with told.store.change() as connection:
         erase(
             connection,
@@ -153,7 +154,7 @@ def test_whoever_was_erased_meanwhile_is_in_no_delivery(told: Served, inbox: Inb
             told.service.main.suppressions,
         )
     make_due(told.store)
-    until_sync(lambda: [each["state"] for each in log_of(told, hook)] == ["dropped"])
+    eventually(lambda: [each["state"] for each in log_of(told, hook)] == ["dropped"])
     (dropped,) = log_of(told, hook)
     assert (dropped["error"], dropped["target"]) == ("erased", "erased")
     assert len(inbox.got) == 1

@@ -187,10 +187,11 @@ def log(
     if as_json:
         print_json({"deliveries": found})
         return
-    made = table("Deliveries", "made (UTC)", "receiver", "what", "about", "state", "last answer", "tries", left=6)
+    made = table("Deliveries", "made (UTC)", "receiver", "state", "what", "last answer", "tries", left=5)
     for each in found:
         came = each.error or (f"HTTP {each.http_status}" if each.http_status else "")
-        name = names.get(each.receiver_id, f"{each.receiver_id} (removed)")
+        name = names.get(each.receiver_id, "(removed)")
         at = each.created_at[:19].replace("T", " ")
-        made.add_row(at, name, each.event, each.target, each.state, came, str(each.tries))
+        what = f"{each.event} {each.target}" if each.event != "ping" else each.event
+        made.add_row(at, name, each.state, what, came, str(each.tries))
     console().print(made if found else "Nothing yet.")
