@@ -17,7 +17,7 @@ SRC = Path(sluiceway.__file__).parent
 WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash", "sign"}
 FILES = {"people_row", "people_file", "people_lines", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
-PIPELINE = LEDGER | {"activity", "rights", "sources", "usage", "tenancy", "pipeline"}
+PIPELINE = LEDGER | {"activity", "rights", "sources", "hooks", "usage", "tenancy", "pipeline"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
@@ -28,21 +28,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rollups": LEDGER,
     "activity": LEDGER | {"activity"},
     "rights": LEDGER | {"activity", "rights"},
-    "usage": LEDGER | {"activity", "rights", "usage"},
     "tenancy": WORDS | {"store", "tenancy"},
+    "hooks": WORDS | {"store", "tenancy", "rights", "hooks"},
+    "usage": LEDGER | {"activity", "rights", "hooks", "usage"},
+    "alerts": LEDGER | {"hooks", "usage", "alerts"},
     "admin": LEDGER | {"activity", "usage", "tenancy", "admin"},
     "pipeline": PIPELINE,
     "app": PIPELINE | {"app"},
     "file_enrichment": PIPELINE | FILES | {"app"},
     "api": PIPELINE | FILES | {"admin", "api"},
-    "serving": PIPELINE | {"app", "api"},
-    "cli": PIPELINE | FILES | {"app", "admin", "file_enrichment", "serving", "sandbox", "cli"},
+    "serving": PIPELINE | {"app", "api", "alerts"},
+    "cli": PIPELINE | FILES | {"app", "admin", "alerts", "file_enrichment", "serving", "sandbox", "cli"},
     "__main__": {"cli"},
     "__init__": {"usage"},  # the one thing the package itself offers: `track_api_usage`, which is light on purpose
 }
 
 MODULES = sorted(SRC.rglob("*.py"))
-THE_ONE_DOOR = SRC / "sources" / "_http.py"
+DOORS = {SRC / "sources" / "_http.py", SRC / "hooks" / "door.py"}
+"""Where requests leave: to the providers, each with its row in the ledger; and to whom tenants and operators name."""
 THE_ONE_ENGINE = SRC / "store" / "engine.py"
 CLIENTS = {"aiohttp", "httpx", "requests", "urllib3", "http"}
 DATABASES = {"sqlalchemy", "alembic", "sqlite3", "psycopg"}
@@ -113,13 +116,17 @@ def test_the_table_has_no_circles() -> None:
         done |= free
 
 
-def test_only_the_one_door_and_the_sandbox_have_an_http_client() -> None:
-    others = [path for path in MODULES if path != THE_ONE_DOOR and room_of(path) != "sandbox"]
+def test_only_the_two_doors_and_the_sandbox_have_an_http_client() -> None:
+    others = [path for path in MODULES if path not in DOORS and room_of(path) != "sandbox"]
     assert with_something({shown(path): outsiders_imported(path) & CLIENTS for path in others}) == {}
 
 
-def test_the_one_door_has_the_http_client() -> None:
-    assert "aiohttp" in outsiders_imported(THE_ONE_DOOR)
+def test_the_two_doors_have_the_http_client() -> None:
+    assert all("aiohttp" in outsiders_imported(door) for door in DOORS)
+
+
+def test_what_tells_others_cannot_ask_a_provider() -> None:
+    assert not {"sources", "usage", "pipeline"} & MAY_IMPORT["hooks"]
 
 
 def test_only_the_counters_talk_to_redis() -> None:

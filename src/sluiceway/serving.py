@@ -14,17 +14,24 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from sluiceway.alerts.rules import rules
+from sluiceway.alerts.watch import Watch
 from sluiceway.api.application import build
 from sluiceway.api.world import Service, World
 from sluiceway.app import App, Target, opened
 from sluiceway.errors import BadInput
+from sluiceway.hooks.address import allowed_by
+from sluiceway.hooks.deliveries import batch_ended
+from sluiceway.hooks.sender import Sender
 from sluiceway.pipeline.embedded import Shared
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.runner import Runner
 from sluiceway.pipeline.uploads import withdraw_left_behind
 from sluiceway.settings import Settings
 from sluiceway.store.engine import beside
+from sluiceway.store.secret import secret_key
 from sluiceway.tenancy.caller import Uses
+from sluiceway.usage.ledger import Task
 
 Sandboxes = Callable[[], Any]
 """Starts a sandbox of our own, as a context that gives the target to ask."""
@@ -44,6 +51,8 @@ async def _service(
         main = await stack.enter_async_context(_world(settings, target, tell))
         trial = _Trial(stack, settings, tell, sandbox)
 
+        await stack.enter_async_context(watch_of(main))
+
         def post(work: Callable[[Any], Any]) -> None:
             main.post(work)
 
@@ -61,15 +70,33 @@ async def _world(settings: Settings, target: Target, tell: Callable[[str], None]
             shared=shared,
             dispatch=lambda requested: app.dispatcher(requested, shared),
             recover=lambda: recover(app.store, app.writer),
-            ended=lambda connection, batch_id: None,
+            ended=lambda connection, batch_id: batch_ended(connection, batch_id, app.store.clock.stamp()),
             tell=tell,
         )
         await withdraw_left_behind(app.store, app.writer)
-        async with app.meter_reader(), runner:
+        async with app.meter_reader(), sender_of(app), runner:
             try:
                 yield world_of(app, runner, shared, sandbox=bool(target.sandbox_url))
             finally:
                 runner.stop()
+
+
+def sender_of(app: App) -> Sender:
+    """Return what tells others, while it is entered."""
+    settings = app.settings
+    return Sender(
+        store=app.store,
+        write=lambda work: app.writer.put(Task(work)),
+        suppressions=app.watch.suppressions,
+        allowed=allowed_by(settings.webhook_allow),
+        key=lambda: secret_key(settings.secret_key.get_secret_value(), settings.database_url),
+    )
+
+
+def watch_of(world: World) -> Watch:
+    """Return what looks for what operators should be told, while it is entered."""
+    by = rules(world.settings.alert_unknown_calls)
+    return Watch(store=world.store, write=lambda work: world.writer.put(Task(work)), rules=by)
 
 
 def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> World:

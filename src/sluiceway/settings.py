@@ -64,6 +64,12 @@ class Settings(BaseSettings):
         SecretStr(""), description="What tenants' own keys are sealed with; by default a file beside the store."
     )
     public_url: str = Field("http://127.0.0.1:8080", description="Where people reach Sluiceway; for links.")
+    webhook_allow: str = Field(
+        "", description="Private hosts, addresses and networks that webhooks and alerts may reach, comma separated."
+    )
+    alert_unknown_calls: int = Field(
+        20, ge=0, description="Calls of unknown charge within a day that operators are alerted about; 0 never."
+    )
     quotas_file: str = Field("", description="A TOML file of quotas that hold besides those set with `quota set`.")
     concurrency: int = Field(50, ge=1, le=2000, description="Prospects enriched at the same time.")
     wait_at_most_s: float = Field(

@@ -70,6 +70,7 @@ def _everything(served: Served) -> dict[str, str]:
     admin = f"tenant_admin@{ACME}"
     made = served.post("/batches", {"prospects": prospects, "name": PLANTED}, admin).json()
     eventually(lambda: served.get(f"/batches/{made['id']}", admin).json()["finished_at"])
+    webhook = served.post("/webhooks", {"url": f"https://203.0.114.7/{PLANTED}"}, admin).json()["webhook"]
     with served.store.read() as connection:
 
         def one(column: Any, *where: Any) -> str:
@@ -85,6 +86,7 @@ def _everything(served: Served) -> dict[str, str]:
             "user_id": served.users[f"agent@{ACME}"].id,
             "key_id": one(api_keys.c.id, api_keys.c.tenant_id == ACME),
             "tenant_id": ACME,
+            "webhook_id": webhook["id"],
         }
 
 

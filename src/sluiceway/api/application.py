@@ -11,12 +11,19 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from sluiceway.api import batches, exports, prospects, searches, uploads
+from sluiceway.api import batches, exports, prospects, searches, uploads, webhooks
 from sluiceway.api.answers import components
 from sluiceway.api.problems import handle_errors
 from sluiceway.api.world import Service
 
-ROUTERS: Final = (uploads.router, exports.router, prospects.router, batches.router, searches.router)
+ROUTERS: Final = (
+    uploads.router,
+    exports.router,
+    prospects.router,
+    batches.router,
+    searches.router,
+    webhooks.router,
+)
 """Everything below `/api/v1`."""
 
 _ABOUT: Final = """\

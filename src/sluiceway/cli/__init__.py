@@ -50,6 +50,7 @@ def main() -> None:
     """Run the command line; every expected error is one sentence on standard error, never a traceback."""
     from sluiceway.cli import (  # noqa: F401 - each adds its commands to `app`
         admin,
+        alert,
         audit,
         credential,
         demo,

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
 
 from sluiceway.errors import BadInput
+from sluiceway.hooks.deliveries import batch_ended
 from sluiceway.identifier import new_id
 from sluiceway.outcome import as_json
 from sluiceway.prospect import Person, identity_key, merged
@@ -187,8 +188,10 @@ def begin_batch(connection: Connection, batch_id: str, now: str) -> None:
 
 
 def finish_batch(connection: Connection, batch_id: str, now: str) -> None:
-    """Note that nothing of the batch is left to ask."""
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(finished_at=now))
+    """Note that nothing of the batch is left to ask, and have its tenant told."""
+    unended = and_(batches.c.id == batch_id, batches.c.finished_at.is_(None))
+    if connection.execute(update(batches).where(unended).values(finished_at=now)).rowcount:
+        batch_ended(connection, batch_id, now)
 
 
 def withdraw(connection: Connection, batch_id: str) -> None:

@@ -869,7 +869,7 @@ provider_credentials = Table(
     comment="Tenants' own keys for providers, sealed; one at a time for each tenant and provider.",
 )
 
-# What is asked for over HTTP, and what is told to others: `api/`, `notices/`.
+# What is asked for over HTTP, and what is told to others: `api/`, `hooks/`, `alerts/`.
 
 idempotency_keys = Table(
     "idempotency_keys",

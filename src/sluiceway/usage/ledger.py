@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from sluiceway.activity import Event, record
+from sluiceway.hooks.deliveries import runs_ended
 from sluiceway.outcome import ERASED, SUPPRESSED, Charge, ChargeKind, as_json, status_payload
 from sluiceway.rights.suppression import Suppressions, Unwanted, people_version
 from sluiceway.rollups import MOVED, Ended, Folds, Moved, fingerprint, fold_ended, prospects_covered
@@ -214,6 +215,9 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     run: Callable[[Connection], Any]
 
 
+_Over = tuple[str, str, str]
+"""A run that ended: its id, its tenant and when."""
+
 Op = OpenRun | Begin | Finish | CloseResult | Hold | CloseRun | TakeOver | External | Event | Task
 
 _CLAIM = Update(
@@ -223,7 +227,7 @@ _CLAIM = Update(
     where="prospects.id = v.id AND coalesce(prospects.last_run_id, '') IN (v.former, v.last_run_id)",
     returning="prospects.last_run_id",
 )
-_RUNS = Insert(runs, RunRow.__struct_fields__)
+_RUNS = Insert(runs, RunRow.__struct_fields__, returning="id, tenant_id, closed_at")
 _ENDED = ", ".join(f"source_results.{name}" for name in Ended.__struct_fields__)
 _RESULTS = Insert(source_results, ResultRow.__struct_fields__)
 _CLOSED_RESULTS = Insert(
@@ -285,7 +289,7 @@ _CLOSE_RUNS = Update(
     ("id", "closed_at", "status"),
     change="closed_at = v.closed_at, status = v.status",
     where="runs.id = v.id AND runs.closed_at IS NULL",
-    returning="runs.id",
+    returning="runs.id, runs.tenant_id, runs.closed_at",
 )
 _STANDING = Update(
     prospects,
@@ -333,17 +337,18 @@ def apply(
     else:
         limits.leave_out()
     unwanted = _watch(connection, sorted_ops, suppressions) if suppressions else set()
-    opened, ended = _open(connection, [op for op in sorted_ops.opens if op.run.prospect_id not in unwanted])
+    opened, ended, over = _open(connection, [op for op in sorted_ops.opens if op.run.prospect_id not in unwanted])
     refused = _begin(connection, sorted_ops, opened, limits, unwanted)
     taken = _ids(_TAKE_OVER.run(connection, [[op.run_id, op.worker_id, op.former] for op in sorted_ops.take_overs]))
     folds, totals = Folds(), TotalsFold()
     finished = _finish(connection, sorted_ops.finishes, folds, totals, limits)
     booked = _book(connection, sorted_ops.externals, totals)
     _keep(connection, sorted_ops.finishes)
-    closed, bought = _close(connection, sorted_ops, opened)
+    closed, bought, closed_runs = _close(connection, sorted_ops, opened)
     folds.write(connection)
     totals.write(connection)
     fold_ended(connection, [*ended, *closed])
+    runs_ended(connection, [*over, *closed_runs])
     recorded = record(connection, [*sorted_ops.recorded, *bought])
     moved = finished | booked | taken | recorded
     return [_result(op, result, moved, opened, refused) for op, result in zip(ops, done, strict=True)]
@@ -433,15 +438,16 @@ def _without_the_erased(connection: Connection, finishes: Sequence[Finish]) -> l
     ]
 
 
-def _open(connection: Connection, opens: Sequence[OpenRun]) -> tuple[set[str], list[Ended]]:
-    """Open runs, and return which were, with those of their source results that are closed from the start."""
+def _open(connection: Connection, opens: Sequence[OpenRun]) -> tuple[set[str], list[Ended], list[_Over]]:
+    """Open runs, and return which were, and what is over from the start: of their source results, and of them."""
     claims = sorted((op.run.prospect_id, op.run.id, op.former or "", op.run.status) for op in opens)
     opened = _ids(_CLAIM.run(connection, claims))
-    _RUNS.run(connection, [_row(op.run) for op in opens if op.run.id in opened])
+    new = _RUNS.run(connection, [_row(op.run) for op in opens if op.run.id in opened])
     results = [row for op in opens if op.run.id in opened for row in op.results]
     _RESULTS.run(connection, [_row(row) for row in results if not row.closed_at])
     closed = [(*_row(row), fingerprint(row.source, row.status, row.error)) for row in results if row.closed_at]
-    return opened, [Ended(*row) for row in _CLOSED_RESULTS.run(connection, closed)]
+    ended = [Ended(*row) for row in _CLOSED_RESULTS.run(connection, closed)]
+    return opened, ended, [(run_id, tenant_id, at) for run_id, tenant_id, at in new if at]
 
 
 def _begin(
@@ -544,10 +550,10 @@ def _keep(connection: Connection, finishes: Sequence[Finish]) -> None:
     _STILL_CURRENT.run(connection, sorted(current))
 
 
-def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> tuple[list[Ended], list[Event]]:
+def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> tuple[list[Ended], list[Event], list[_Over]]:
     """Close source results and runs, and merge what they brought into their prospects.
 
-    Returns the results that were closed, and what the runs that were closed bought for their users.
+    Returns the results that were closed, what the runs that were closed bought for their users, and those runs.
     """
     from_the_start = [
         Close(row.id, row.prospect_id, row.source, row.status, row.closed_at, row.error)
@@ -569,10 +575,16 @@ def _close(connection: Connection, ops: _Sorted, opened: set[str]) -> tuple[list
     _HOLD.run(connection, [(op.source_result_id, "waiting", op.reason, op.wake_at) for op in ops.holds])
     closed |= {close.source_result_id for close in from_the_start}
     _merge(connection, [*from_the_start, *closes], closed)
-    over = _ids(_CLOSE_RUNS.run(connection, [(op.run_id, op.at, op.status) for op in ops.run_ends]))
+    over = [(row[0], row[1], row[2]) for row in _CLOSE_RUNS.run(connection, [_end(op) for op in ops.run_ends])]
     standing = {op.prospect_id: op.status for op in ops.run_ends}
     _STANDING.run(connection, sorted(standing.items()))
-    return ended, [op.enriched for op in ops.run_ends if op.enriched and op.run_id in over]
+    closed_runs = _ids(over)
+    bought = [op.enriched for op in ops.run_ends if op.enriched and op.run_id in closed_runs]
+    return ended, bought, over
+
+
+def _end(op: CloseRun) -> tuple[str, str, str]:
+    return op.run_id, op.at, op.status
 
 
 def _merge(connection: Connection, closes: Sequence[Close], closed: set[str]) -> None:
