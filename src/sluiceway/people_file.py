@@ -627,6 +627,19 @@ def _person(said: Mapping[str, str]) -> Person:
     )
 
 
+def person_of(said: Mapping[str, str]) -> Person:
+    """Return the person that values by target are about, cleaned as a file's cells are.
+
+    Raises `BadInput` for values that are damaged, too long, or not what they should be.
+    """
+    cleaned = {target: _clean(text) for target, text in said.items()}
+    person = _person(cleaned)
+    damaged = _malformed(list(said.values()), len(said))
+    if reason := damaged or _too_long(cleaned) or "; ".join(_unread(cleaned, person)):
+        raise BadInput(reason)
+    return person
+
+
 def _unread(said: Mapping[str, str], person: Person) -> Iterator[str]:
     """Say what was given and could not be used, since the row lacks just that; never the value itself."""
     if said.get("email") and not person.email:
