@@ -21,9 +21,11 @@ from sluiceway.errors import BadInput
 from sluiceway.pipeline.embedded import Shared
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.runner import Runner
+from sluiceway.rights.rewriting import Rewriter
 from sluiceway.settings import Settings
 from sluiceway.store.engine import beside
 from sluiceway.tenancy.caller import Uses
+from sluiceway.usage.ledger import Task
 
 Sandboxes = Callable[[], Any]
 """Starts a sandbox of our own, as a context that gives the target to ask."""
@@ -63,14 +65,15 @@ async def _world(settings: Settings, target: Target, tell: Callable[[str], None]
             ended=lambda connection, batch_id: None,
             tell=tell,
         )
-        async with app.meter_reader(), runner:
+        rewriter = Rewriter(app.store, lambda work: app.writer.put(Task(work)), tell)
+        async with app.meter_reader(), rewriter, runner:
             try:
-                yield world_of(app, runner, shared, sandbox=bool(target.sandbox_url))
+                yield world_of(app, runner, rewriter, shared, sandbox=bool(target.sandbox_url))
             finally:
                 runner.stop()
 
 
-def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> World:
+def world_of(app: App, runner: Runner, rewriter: Rewriter, shared: Shared, *, sandbox: bool) -> World:
     """Return what requests are answered from."""
     return World(
         settings=app.settings,
@@ -79,6 +82,7 @@ def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> Worl
         runner=runner,
         gate=app.gate,
         suppressions=app.watch.suppressions,
+        rewriter=rewriter,
         redact=app.redact,
         sources=app.sources,
         unusable=app.unusable,
@@ -158,6 +162,7 @@ def serve(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen()  # whoever is told that we are ready may connect at once, and waits for a moment
         except OSError as error:
             raise BadInput(f"cannot listen on {host} port {port}: {error.strerror}; choose another (--port)") from None
         config = uvicorn.Config(

@@ -11,12 +11,12 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from sluiceway.api import batches, prospects
+from sluiceway.api import batches, prospects, runs, suppressions
 from sluiceway.api.answers import components
 from sluiceway.api.problems import handle_errors
 from sluiceway.api.world import Service
 
-ROUTERS: Final = (prospects.router, batches.router)
+ROUTERS: Final = (prospects.router, batches.router, runs.router, suppressions.router)
 """Everything below `/api/v1`."""
 
 _ABOUT: Final = """\
