@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 from people import with_people
-from served import ACME, GLOBEX, SUPER, Served
+from served import ACME, GLOBEX, SUPER, Served, serving
 from sqlalchemy import select
 
 from acceptance.desk import until
 from acceptance.test_canaries import traces
-from builders import rows
+from builders import a_prospect, rows
 from sluiceway import activity, rollups
 from sluiceway.pipeline.once import Key, claim, settle
+from sluiceway.prospect import Person
+from sluiceway.rights.erasure import BY_REQUEST, Why, erase, traces_since
+from sluiceway.rights.suppression import opened_list
+from sluiceway.sandbox.process import SandboxProcess
+from sluiceway.store.engine import Store
 from sluiceway.store.schema import activity as activity_table
 from sluiceway.store.schema import audit, prospects
 
@@ -354,3 +359,21 @@ def test_requests_are_answered_while_people_are_erased(served: Served) -> None:
     with served.store.read() as connection:
         assert set(connection.execute(select(prospects.c.id)).scalars()) == set(ids[3:])
         assert list(rollups.drifts(connection)) == []
+
+
+def test_what_an_earlier_process_left_in_the_file_is_gone_after_the_service_started(
+    store: Store, sandbox: SandboxProcess
+) -> None:
+    prospect = a_prospect(store, Person(full_name=f"{FIRST} {LAST}", company=EMPLOYER))
+    suppressions, why = opened_list(store), Why(BY_REQUEST, "somebody", store.clock.stamp(), suppress=False)
+    with store.change() as connection:
+        erase(connection, [prospect], why, suppressions)
+        assert traces_since(connection)
+
+    def is_clean() -> bool:
+        with store.read() as connection:
+            return traces_since(connection) is None
+
+    with serving(store, sandbox) as served:
+        until(is_clean)
+        assert in_files(served) == {}

@@ -294,7 +294,11 @@ def _report(connection: Connection, prospect_id: str, asker: Asker) -> Report:
 @router.post(
     "",
     **answers(
-        ShownProspect, 201, problems=[409], also={200: ShownProspect}, description="Made (201), or there already (200)."
+        ShownProspect,
+        201,
+        problems=[400, 409],
+        also={200: ShownProspect},
+        description="Made (201), or there already (200).",
     ),
 )
 async def create(asked: ProspectAsked, asker: Editor) -> Json:
@@ -330,7 +334,7 @@ def _settle(connection: Connection, intake: Intake, entered: Sequence[Entered], 
     record(connection, [asker.did(Action.PROSPECT_IMPORTED, each.prospect_id) for each in entered if each.made])
 
 
-@router.post("/bulk", **answers(AllTakenIn))
+@router.post("/bulk", **answers(AllTakenIn, problems=[400]))
 async def create_many(asked: ManyAsked, asker: Editor) -> Json:
     """Take up to 500 people in, each as with a single one, and say of everyone what became of them.
 

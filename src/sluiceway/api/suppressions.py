@@ -173,7 +173,7 @@ async def read(asker: Keeper) -> Json:
     return Json(ShownList(whose(asker), [Counted(each.kind, each.count) for each in found]))
 
 
-@router.post("", **answers(Added))
+@router.post("", **answers(Added, problems=[400]))
 async def add(asked: AddAsked, asker: Keeper) -> Json:
     """Put people on the list: nobody is asked about them from the next call on.
 
@@ -198,7 +198,7 @@ def _audit(connection: Connection, action: str, detail: str, asker: Asker) -> No
     audit.record(connection, action, target, by=by, now=now, tenant_id=tenant_id, detail=detail)
 
 
-@router.post("/remove", **answers(Removed, problems=[404]))
+@router.post("/remove", **answers(Removed, problems=[400, 404]))
 async def remove(asked: SignsAsked, asker: Keeper) -> Json:
     """Take people off the list, by the values they were put on it with. 404 where none of these is on it."""
     return Json(Removed(whose(asker), await asker.world.write(_remove, asked.signs(), asker)))
@@ -212,7 +212,7 @@ def _remove(connection: Connection, signs: set[Sign], asker: Asker) -> int:
     return removed
 
 
-@router.post("/check", **answers(Checked))
+@router.post("/check", **answers(Checked, problems=[400]))
 async def check(asked: SignsAsked, asker: Keeper) -> Json:
     """Say whether somebody is on the list, since when and why: by any of the signs that are given.
 
