@@ -54,6 +54,20 @@ def judged(line: int, number: int, typed: Mapping[str, str], cells: list[str]) -
     return Row(line, number, person, said.get("tenant", ""), said.get("external_id", ""), cells)
 
 
+def person_of(said: Mapping[str, str]) -> Person:
+    """Return the person that values by target are about, cleaned as a file's cells are.
+
+    Raises `BadInput` for values that are damaged, too long, or not what they should be.
+    """
+    cleaned = {target: _clean(text) for target, text in said.items()}
+    if any("\0" in text for text in said.values()):
+        raise BadInput("has a NUL character in it, which is a sign of damage")
+    person = _person(cleaned)
+    if reason := _too_long(cleaned) or "; ".join(_unread(cleaned, person)):
+        raise BadInput(reason)
+    return person
+
+
 # The cells.
 
 _INVISIBLE: Final = dict.fromkeys(

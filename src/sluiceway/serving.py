@@ -27,6 +27,7 @@ from sluiceway.pipeline.embedded import Shared
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.runner import Runner
 from sluiceway.pipeline.uploads import withdraw_left_behind
+from sluiceway.rights.rewriting import Rewriter
 from sluiceway.settings import Settings
 from sluiceway.store.engine import beside
 from sluiceway.store.secret import secret_key
@@ -73,10 +74,11 @@ async def _world(settings: Settings, target: Target, tell: Callable[[str], None]
             ended=lambda connection, batch_id: batch_ended(connection, batch_id, app.store.clock.stamp()),
             tell=tell,
         )
+        rewriter = Rewriter(app.store, lambda work: app.writer.put(Task(work)), tell)
         await withdraw_left_behind(app.store, app.writer)
-        async with app.meter_reader(), sender_of(app), runner:
+        async with app.meter_reader(), rewriter, sender_of(app), runner:
             try:
-                yield world_of(app, runner, shared, sandbox=bool(target.sandbox_url))
+                yield world_of(app, runner, rewriter, shared, sandbox=bool(target.sandbox_url))
             finally:
                 runner.stop()
 
@@ -99,7 +101,7 @@ def watch_of(world: World) -> Watch:
     return Watch(store=world.store, write=lambda work: world.writer.put(Task(work)), rules=by)
 
 
-def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> World:
+def world_of(app: App, runner: Runner, rewriter: Rewriter, shared: Shared, *, sandbox: bool) -> World:
     """Return what requests are answered from."""
     return World(
         settings=app.settings,
@@ -108,6 +110,7 @@ def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> Worl
         runner=runner,
         gate=app.gate,
         suppressions=app.watch.suppressions,
+        rewriter=rewriter,
         redact=app.redact,
         sources=app.sources,
         unusable=app.unusable,

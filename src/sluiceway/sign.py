@@ -8,7 +8,7 @@ with the employer. An id at Apollo is a profile too: `apollo/` and the id.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -105,6 +105,15 @@ def own_signs_of(person: Person) -> set[Sign]:
         employers = (normal_company(person.company), normal_domain(person.domain))
         signs |= {Sign(Kind.NAME, f"{who}|{employer}") for employer in employers if employer}
     return signs
+
+
+def shown_with(signs: Iterable[Sign]) -> set[Sign]:
+    """Return what somebody with these signs shows: an e-mail shows its domain, and a domain those above it."""
+    shown = set(signs)
+    for sign in list(shown):
+        if sign.kind in (Kind.EMAIL, Kind.DOMAIN):
+            shown |= signs_of(Person(**{sign.kind.value: sign.value}))
+    return shown
 
 
 def found_as(field: str, value: Any) -> Person | None:

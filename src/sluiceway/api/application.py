@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from sluiceway.api import batches, exports, prospects, searches, uploads, webhooks
+from sluiceway.api import batches, exports, prospects, runs, searches, suppressions, uploads, webhooks
 from sluiceway.api.answers import components
 from sluiceway.api.problems import handle_errors
 from sluiceway.api.world import Service
@@ -20,8 +20,10 @@ ROUTERS: Final = (
     uploads.router,
     exports.router,
     prospects.router,
+    runs.router,
     batches.router,
     searches.router,
+    suppressions.router,
     webhooks.router,
 )
 """Everything below `/api/v1`."""

@@ -477,7 +477,7 @@ async def enrich_one(
     prefer: Annotated[str | None, Header(description=PREFER, max_length=200)] = None,
 ) -> Response:
     """Enrich one prospect, before others; with `Prefer: wait=20` the answer is the enriched prospect itself."""
-    prospect = await asker.world.read(of_prospects.one, prospect_id, scope=asker.scope)
+    prospect = await asker.world.read(of_prospects.one, prospect_id, asker)
     wait_s = waits(prefer)
     asker = msgspec.structs.replace(asker, scope=Scope(prospect.tenant_id))
     wish = (asked or HowAsked()).wish(asker, "one prospect", interactive=wait_s > 0)
@@ -497,7 +497,7 @@ async def _waited(asker: Asker, prospect_id: str, batch_id: str, wait_s: float) 
         batch = await asker.world.read(show, batch_id, scope=asker.scope)
     over.cancel()
     if wait_s and batch.state in _TERMINAL:
-        return Json(await asker.world.read(of_prospects.one, prospect_id, scope=asker.scope), 200, _APPLIED)
+        return Json(await asker.world.read(of_prospects.one, prospect_id, asker), 200, _APPLIED)
     return Json(batch, 202, {"Location": f"/api/v1/batches/{batch_id}"})
 
 

@@ -207,7 +207,7 @@ class _Lines:
 
     def row(self, row: Any) -> bytes:
         """Return a prospect as a line."""
-        return msgspec.json.encode(shown(row)) + b"\n"
+        return msgspec.json.encode(shown(row, suppressed=False)) + b"\n"
 
 
 class _Table:

@@ -17,6 +17,7 @@ from sluiceway.pipeline.gate import Gate
 from sluiceway.pipeline.meter_reader import MeterReader
 from sluiceway.pipeline.requested import Requested
 from sluiceway.pipeline.runner import Runner
+from sluiceway.rights.rewriting import Rewriter
 from sluiceway.rights.suppression import Suppressions
 from sluiceway.settings import Settings
 from sluiceway.sources import Source
@@ -46,6 +47,7 @@ class World(msgspec.Struct, frozen=True):
     runner: Runner
     gate: Gate
     suppressions: Suppressions
+    rewriter: Rewriter
     redact: Redactor
     sources: Mapping[str, Source]
     unusable: Mapping[str, str]

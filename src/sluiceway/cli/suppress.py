@@ -127,8 +127,9 @@ def check(
 ) -> None:
     """Say whether somebody is on the list, for which tenants, since when and why."""
     from sluiceway.rights.suppression import EVERYWHERE
+    from sluiceway.sign import shown_with
 
-    signs = _shown_with(_signs([value] if value else None, name, company))
+    signs = shown_with(_signs([value] if value else None, name, company))
     with opened_with_list(database) as (store, suppressions, _), store.read() as connection:
         found = [entry for sign in sorted(signs) for entry in suppressions.find(connection, sign)]
     if as_json:
@@ -177,18 +178,6 @@ def _signs(values: list[str] | None, name: str, company: str) -> set[Sign]:
     if not signs:
         raise BadInput("give an e-mail, a LinkedIn profile, a domain, or --name with --company")
     return signs
-
-
-def _shown_with(signs: set[Sign]) -> set[Sign]:
-    """Return what somebody with these signs shows: an e-mail shows its domain, and a domain those above it."""
-    from sluiceway.prospect import Person
-    from sluiceway.sign import Kind, signs_of
-
-    shown = set(signs)
-    for sign in signs:
-        if sign.kind in (Kind.EMAIL, Kind.DOMAIN):
-            shown |= signs_of(Person(**{sign.kind.value: sign.value}))
-    return shown
 
 
 def _scope(tenant: str, everywhere: bool) -> str:

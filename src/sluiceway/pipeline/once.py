@@ -42,7 +42,8 @@ class Kept(msgspec.Struct, frozen=True):
 def claim(connection: Connection, key: Key, worker_id: str, now: str) -> Kept | None:
     """Take a key for the work that this transaction makes; returns what it led to where it was taken before.
 
-    Raises `BadInput` when it came with another request.
+    Raises `BadInput` when it came with another request, and `Conflict` when the answer was dropped with people who
+    were erased.
     """
     k = idempotency_keys.c
     old = _forgotten_before(now)
@@ -56,6 +57,8 @@ def claim(connection: Connection, key: Key, worker_id: str, now: str) -> Kept | 
         return None
     if row.digest != key.digest:
         raise BadInput("this Idempotency-Key came with another request before; use a new one for a new request")
+    if row.status is not None and row.answer is None:
+        raise Conflict("this was done; people were erased since, and its answer with them. Ask with a new key")
     return Kept(row.batch_id, row.status, (row.answer or "").encode(), row.worker_id)
 
 

@@ -101,7 +101,7 @@ def erase(connection: Connection, ids: Sequence[str], why: Why, suppressions: Su
     kept = _Money(connection, people, why.at)
     kept.pseudonymise()
     _forget(connection, [row.id for row in people])
-    _forget_searches(connection, people)
+    _forget_answered(connection, {row.tenant_id for row in people})
     _note(connection, people, kept.attempts_of, why)
     raise_version(connection, PEOPLE)
     if fact(connection, _TRACES) is None:
@@ -206,13 +206,11 @@ def _forget(connection: Connection, ids: Sequence[str]) -> None:
     prospects_removed(connection, [(tenant, added, covered) for tenant, added, covered in connection.execute(gone)])
 
 
-def _forget_searches(connection: Connection, people: Sequence[Row[Any]]) -> None:
-    """Drop what searches found them by, as it is kept to be answered again; asked again, they search again."""
+def _forget_answered(connection: Connection, tenants: set[str]) -> None:
+    """Drop what requests with a key were answered, of which nobody can tell whom it names; the keys stay used."""
     k = idempotency_keys.c
-    for row in people:
-        if apollo_id := msgspec.json.decode(row.person, type=Person).apollo_id:
-            told = k.answer.contains(f'"apollo_id":"{apollo_id}"', autoescape=True)
-            connection.execute(delete(idempotency_keys).where(k.tenant_id == row.tenant_id, told))
+    of_people = (k.tenant_id.in_({*tenants, ""}), k.status.is_not(None), k.batch_id.is_(None))
+    connection.execute(update(idempotency_keys).where(*of_people).values(answer=None))
 
 
 def _note(connection: Connection, people: Sequence[Row[Any]], calls: Mapping[str, int], why: Why) -> None:
@@ -269,5 +267,10 @@ def remove_traces(store: Store) -> bool:
     done = leave_no_trace(store)
     if done:
         with store.change() as connection:
-            set_fact(connection, _TRACES, None)
+            note_no_traces(connection)
     return done
+
+
+def note_no_traces(connection: Connection) -> None:
+    """Note that nothing is left in the store's file of what was erased."""
+    set_fact(connection, _TRACES, None)

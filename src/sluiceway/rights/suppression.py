@@ -160,7 +160,9 @@ class Suppressions:
 
     def hash_of(self, sign: Sign) -> str:
         """Return what the list holds of a sign."""
-        return hmac.digest(self._key, f"{sign.kind.value}:{sign.value}".encode(), "sha256").hex()
+        # A file in a strange encoding may hold halves of characters, which are nobody's sign and no reason to stop.
+        written = f"{sign.kind.value}:{sign.value}".encode(errors="surrogatepass")
+        return hmac.digest(self._key, written, "sha256").hex()
 
     # Work that goes on while the list changes.
 
@@ -234,10 +236,12 @@ def people_version(connection: Connection) -> int:
     return version(connection, PEOPLE)
 
 
-def counts(connection: Connection) -> list[Count]:
-    """Count what is on the list, by tenant and kind; who it is cannot be read back."""
+def counts(connection: Connection, tenant_id: str | None = None) -> list[Count]:
+    """Count what is on the list, of all or of one tenant, by tenant and kind; who it is cannot be read back."""
     s = suppressions.c
     query = select(s.tenant_id, s.kind, func.count()).group_by(s.tenant_id, s.kind).order_by(s.tenant_id, s.kind)
+    if tenant_id is not None:
+        query = query.where(s.tenant_id == tenant_id)
     return [Count(*row) for row in connection.execute(query)]
 
 
