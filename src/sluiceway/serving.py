@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,6 +27,8 @@ from sluiceway.tenancy.caller import Uses
 
 Sandboxes = Callable[[], Any]
 """Starts a sandbox of our own, as a context that gives the target to ask."""
+
+_BACKLOG: Final = 2048
 
 
 def application(settings: Settings, target: Target, tell: Callable[[str], None], sandbox: Sandboxes) -> FastAPI:
@@ -100,6 +102,7 @@ class _Trial:
         self._tell = tell
         self._sandbox = sandbox
         self._opening = asyncio.Lock()
+        self._target: Target | None = None
         self._world: World | None = None
 
     async def world(self) -> World:
@@ -110,11 +113,13 @@ class _Trial:
             return self._world
 
     async def _open(self) -> World:
-        target = await asyncio.to_thread(self._stack.enter_context, self._sandbox())
-        # No Redis: readers of the public counters must not meet an invented world there.
+        if self._target is None:  # it stays where the store could not be opened, and is there for the next request
+            self._target = await asyncio.to_thread(self._stack.enter_context, self._sandbox())
+        # No Redis: readers of the public counters must not meet an invented world there. No addresses: those that are
+        # set lead to the real providers, and would win over the sandbox's.
         own = {"database_url": beside(self._settings.database_url, "sandbox"), "redis_url": SecretStr("")}
-        settings = self._settings.model_copy(update=own)
-        return await self._stack.enter_async_context(_world(settings, target, self._tell))
+        settings = self._settings.model_copy(update={**own, "base_urls": {}})
+        return await self._stack.enter_async_context(_world(settings, self._target, self._tell))
 
     def stop(self) -> None:
         """Stop its runner, if it was opened."""
@@ -160,9 +165,11 @@ def serve(
             listening.bind((host, port))
         except OSError as error:
             raise BadInput(f"cannot listen on {host} port {port}: {error.strerror}; choose another (--port)") from None
+        listening.listen(_BACKLOG)  # so that who is told of the port at once is not refused
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30, lifespan="on"
-        )
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30, lifespan="on",
+            proxy_headers=False,  # whose word is taken on who asks is a setting of ours (`api/browser.py`)
+        )  # fmt: skip
         server = Server(config)
         made(server)
         app.state.ready = lambda: said(listening.getsockname()[1])
