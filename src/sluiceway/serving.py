@@ -113,13 +113,14 @@ class _Trial:
             return self._world
 
     async def _open(self) -> World:
-        if self._target is None:  # it stays where the store could not be opened, and is there for the next request
-            self._target = await asyncio.to_thread(self._stack.enter_context, self._sandbox())
+        # Kept where the store cannot be opened after it, or every request of a test key would start another sandbox.
+        target: Target = self._target or await asyncio.to_thread(self._stack.enter_context, self._sandbox())
+        self._target = target
         # No Redis: readers of the public counters must not meet an invented world there. No addresses: those that are
         # set lead to the real providers, and would win over the sandbox's.
         own = {"database_url": beside(self._settings.database_url, "sandbox"), "redis_url": SecretStr("")}
         settings = self._settings.model_copy(update={**own, "base_urls": {}})
-        return await self._stack.enter_async_context(_world(settings, self._target, self._tell))
+        return await self._stack.enter_async_context(_world(settings, target, self._tell))
 
     def stop(self) -> None:
         """Stop its runner, if it was opened."""
