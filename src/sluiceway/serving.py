@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -25,7 +25,7 @@ from sluiceway.settings import Settings
 from sluiceway.store.engine import beside
 from sluiceway.tenancy.caller import Uses
 
-Sandboxes = Callable[[], Any]
+Sandboxes = Callable[[], AbstractContextManager[Target]]
 """Starts a sandbox of our own, as a context that gives the target to ask."""
 
 _BACKLOG: Final = 2048
@@ -114,13 +114,13 @@ class _Trial:
 
     async def _open(self) -> World:
         # Kept where the store cannot be opened after it, or every request of a test key would start another sandbox.
-        target: Target = self._target or await asyncio.to_thread(self._stack.enter_context, self._sandbox())
-        self._target = target
+        if self._target is None:
+            self._target = await asyncio.to_thread(self._stack.enter_context, self._sandbox())
         # No Redis: readers of the public counters must not meet an invented world there. No addresses: those that are
         # set lead to the real providers, and would win over the sandbox's.
         own = {"database_url": beside(self._settings.database_url, "sandbox"), "redis_url": SecretStr("")}
         settings = self._settings.model_copy(update={**own, "base_urls": {}})
-        return await self._stack.enter_async_context(_world(settings, target, self._tell))
+        return await self._stack.enter_async_context(_world(settings, self._target, self._tell))
 
     def stop(self) -> None:
         """Stop its runner, if it was opened."""

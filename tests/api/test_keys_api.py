@@ -114,3 +114,9 @@ def test_a_super_admin_has_keys_that_are_no_tenants(served: Served) -> None:
 @pytest.mark.parametrize("asked", [{"kind": "root"}, {"name": "a" * 201}, {"name": None}, {"extra": 1}, []])
 def test_what_cannot_be_a_key_is_refused(served: Served, asked: Any) -> None:
     assert served.post("/keys", asked).status_code == 422
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"{", b"null", b""])
+def test_a_body_that_cannot_be_read_is_refused_like_any_other(served: Served, body: bytes) -> None:
+    answer = served.ask("POST", "/keys", data=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422

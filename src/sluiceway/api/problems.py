@@ -116,6 +116,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _of_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return await _unexpected(request, error)
+    if error.status_code == 400:  # FastAPI's word for a body that is no text at all; any other is 422 already
+        return problem(422, "the body cannot be read: send JSON in UTF-8")
     return problem(error.status_code, str(error.detail), error.headers)
 
 
