@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -34,8 +34,10 @@ from sluiceway.store.secret import secret_key
 from sluiceway.tenancy.caller import Uses
 from sluiceway.usage.ledger import Task
 
-Sandboxes = Callable[[], Any]
+Sandboxes = Callable[[], AbstractContextManager[Target]]
 """Starts a sandbox of our own, as a context that gives the target to ask."""
+
+_BACKLOG: Final = 2048
 
 
 def application(settings: Settings, target: Target, tell: Callable[[str], None], sandbox: Sandboxes) -> FastAPI:
@@ -133,6 +135,7 @@ class _Trial:
         self._tell = tell
         self._sandbox = sandbox
         self._opening = asyncio.Lock()
+        self._target: Target | None = None
         self._world: World | None = None
 
     async def world(self) -> World:
@@ -143,11 +146,14 @@ class _Trial:
             return self._world
 
     async def _open(self) -> World:
-        target = await asyncio.to_thread(self._stack.enter_context, self._sandbox())
-        # No Redis: readers of the public counters must not meet an invented world there.
+        # Kept where the store cannot be opened after it, or every request of a test key would start another sandbox.
+        if self._target is None:
+            self._target = await asyncio.to_thread(self._stack.enter_context, self._sandbox())
+        # No Redis: readers of the public counters must not meet an invented world there. No addresses: those that are
+        # set lead to the real providers, and would win over the sandbox's.
         own = {"database_url": beside(self._settings.database_url, "sandbox"), "redis_url": SecretStr("")}
-        settings = self._settings.model_copy(update=own)
-        return await self._stack.enter_async_context(_world(settings, target, self._tell))
+        settings = self._settings.model_copy(update={**own, "base_urls": {}})
+        return await self._stack.enter_async_context(_world(settings, self._target, self._tell))
 
     def stop(self) -> None:
         """Stop its runner, if it was opened."""
@@ -198,9 +204,11 @@ def serve(
             listening.listen(_MOST_PENDING)  # before anybody is told, so that nobody is refused
         except OSError as error:
             raise BadInput(f"cannot listen on {host} port {port}: {error.strerror}; choose another (--port)") from None
+        listening.listen(_BACKLOG)  # so that who is told of the port at once is not refused
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30, lifespan="on"
-        )
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30, lifespan="on",
+            proxy_headers=False,  # whose word is taken on who asks is a setting of ours (`api/browser.py`)
+        )  # fmt: skip
         server = Server(config)
         made(server)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -70,6 +71,10 @@ class Settings(BaseSettings):
     alert_unknown_calls: int = Field(
         20, ge=0, description="Calls of unknown charge within a day that operators are alerted about; 0 never."
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses of proxies in front, as JSON, whose word on who asks is taken: what they forward for.",
+    )
     quotas_file: str = Field("", description="A TOML file of quotas that hold besides those set with `quota set`.")
     concurrency: int = Field(50, ge=1, le=2000, description="Prospects enriched at the same time.")
     wait_at_most_s: float = Field(
@@ -107,6 +112,13 @@ class Settings(BaseSettings):
             if parts.scheme not in ("redis", "rediss", "unix") or not _has_a_port_or_none(said):
                 raise ValueError("is not a URL such as redis://localhost:6379")
         return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _of_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            ip_network(each)  # whose ValueError says what is wrong
+        return proxies
 
     @field_validator("keep_attempts_days")
     @classmethod

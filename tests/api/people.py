@@ -12,6 +12,7 @@ from sluiceway.people_file import PeopleFile
 from sluiceway.people_row import Row
 from sluiceway.pipeline.batch import Asked, InputRow, open_batch, take_in
 from sluiceway.sandbox.people import people_csv
+from sluiceway.store.engine import Store
 from sluiceway.store.schema import batch_rows
 
 
@@ -20,10 +21,11 @@ def csv_of(count: int, seed: int = 0) -> str:
     return "".join(people_csv(count, seed=seed))
 
 
-def with_people(served: Served, count: int, tenant: str = ACME, seed: int = 0) -> list[str]:
-    """Make prospects of so many people whom the sandbox knows; returns their ids."""
-    now = served.store.clock.stamp()
-    with TemporaryDirectory() as folder, served.store.change() as connection:
+def with_people(served: Served, count: int, tenant: str = ACME, seed: int = 0, store: Store | None = None) -> list[str]:
+    """Make prospects of so many people whom the sandbox knows, in a store of theirs or another; returns their ids."""
+    store = store or served.store
+    now = store.clock.stamp()
+    with TemporaryDirectory() as folder, store.change() as connection:
         path = Path(folder) / "people.csv"
         path.write_text(csv_of(count, seed), encoding="utf-8", newline="")
         rows = [row for row in PeopleFile.open(path).read() if isinstance(row, Row)]

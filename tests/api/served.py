@@ -79,6 +79,13 @@ class Served:
 
 
 @contextmanager
+def trial_sandbox() -> Iterator[Target]:
+    """A sandbox of test keys' own."""
+    with SandboxProcess() as sandbox:
+        yield sandbox_target(sandbox.url)
+
+
+@contextmanager
 def serving(store: Store, sandbox: SandboxProcess, **settings: Any) -> Iterator[Served]:
     """Serve a store against the sandbox until the end of the block."""
     served = Served(store, sandbox)
@@ -90,7 +97,7 @@ def serving(store: Store, sandbox: SandboxProcess, **settings: Any) -> Iterator[
 @contextmanager
 def running(served: Served, settings: Settings, target: Target) -> Iterator[None]:
     """Run the server in a thread, and stop it as a signal would."""
-    app = served.app = application(settings, target, served.told.append, SandboxProcess)
+    app = served.app = application(settings, target, served.told.append, trial_sandbox)
     listening, ports = threading.Event(), []
 
     def ready(port: int) -> None:

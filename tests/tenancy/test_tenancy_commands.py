@@ -69,6 +69,9 @@ def test_users_change_what_they_are(acme: Command) -> None:
     assert (said["role"], said["tenant_id"]) == ("super_admin", None)
     refused = acme("user", "set-role", "ines@acme.example", "agent")
     assert (refused.code, "belongs to a tenant" in refused.err) == (2, True)
+    last = acme("user", "set-role", "ines@acme.example", "assistant", "--tenant", "acme")
+    assert (last.code, "the only super_admin" in last.err) == (2, True)
+    acme("user", "add", "root@sluiceway.example", "--role", "super_admin")
     acme("user", "set-role", "ines@acme.example", "assistant", "--tenant", "acme")
     assert "assistant" in acme("user", "list", "--tenant", "acme").out
     assert "is kept out" in acme("user", "disable", "ines@acme.example").out

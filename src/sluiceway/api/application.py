@@ -11,8 +11,25 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from sluiceway.api import batches, exports, prospects, runs, searches, suppressions, uploads, webhooks
+from sluiceway.api import (
+    audit,
+    batches,
+    credentials,
+    exports,
+    keys,
+    prospects,
+    runs,
+    searches,
+    session,
+    signing_in,
+    suppressions,
+    tenants,
+    uploads,
+    users,
+    webhooks,
+)
 from sluiceway.api.answers import components
+from sluiceway.api.headers import Headers
 from sluiceway.api.problems import handle_errors
 from sluiceway.api.world import Service
 
@@ -25,6 +42,12 @@ ROUTERS: Final = (
     searches.router,
     suppressions.router,
     webhooks.router,
+    session.router,
+    keys.router,
+    users.router,
+    tenants.router,
+    credentials.router,
+    audit.router,
 )
 """Everything below `/api/v1`."""
 
@@ -61,6 +84,8 @@ def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI
     for router in ROUTERS:
         v1.include_router(router)
     app.include_router(v1)
+    app.include_router(signing_in.router)
+    app.add_middleware(Headers)
     handle_errors(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

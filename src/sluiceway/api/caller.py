@@ -23,7 +23,12 @@ _CHANGES_NOTHING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="api_key", description="An API key: `Bearer slw_live_…`.")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="api_key_header")
-_cookie = APIKeyCookie(name=COOKIE, auto_error=False, scheme_name="session")
+_cookie = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    scheme_name="session",
+    description=f"A signed-in browser. What changes something brings the session's token in `{CSRF_HEADER}`.",
+)
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -106,3 +111,15 @@ def who_may(permission: Permission) -> Any:
         return asker
 
     return Security(asker, scopes=[permission.value])  # which the OpenAPI document then names
+
+
+def who_manages(permission: Permission) -> Any:
+    """Like `who_may`, for who comes in and what is kept about that: it is the main world's, and no test key's."""
+
+    async def asker(asker: Annotated[Asker, Depends(asker_of)]) -> Asker:
+        asker.principal.must(permission)
+        if asker.principal.sandbox_only:
+            raise NotAllowed("a test key reaches only the sandbox: use a live key, or sign in")
+        return asker
+
+    return Security(asker, scopes=[permission.value])

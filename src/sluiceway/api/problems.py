@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sluiceway.api.answers import Problem
+from sluiceway.api.headers import ALWAYS
 from sluiceway.errors import (
     BadInput,
     BadSetting,
@@ -63,7 +65,7 @@ class TooManyTries(Exception):  # noqa: N818
     """Whoever asks has to wait, so many seconds."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"too many tries; the next one is heard in {seconds:.0f} s")
+        super().__init__(f"too many tries; the next one is heard in {ceil(seconds)} s")
         self.seconds = seconds
 
 
@@ -96,7 +98,12 @@ async def _unauthorized(request: Request, error: Exception) -> Response:
 
 async def _too_many(request: Request, error: Exception) -> Response:
     seconds = error.seconds if isinstance(error, TooManyTries) else 1.0
-    return problem(429, str(error), {"Retry-After": str(int(seconds) + 1)})
+    return problem(429, str(error), retry_after(seconds))
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """Return the header that says when another try is heard."""
+    return {"Retry-After": str(ceil(seconds))}
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -109,9 +116,12 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _of_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return await _unexpected(request, error)
+    if error.status_code == 400:  # FastAPI's word for a body that is no text at all; any other is 422 already
+        return problem(422, "the body cannot be read: send JSON in UTF-8")
     return problem(error.status_code, str(error.detail), error.headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s", request.method, request.url.path, exc_info=error)
-    return problem(500, f"this is a fault of ours ({type(error).__name__}); it is in the log")
+    # Starlette answers this outside of everything else, the headers of all answers too.
+    return problem(500, f"this is a fault of ours ({type(error).__name__}); it is in the log", ALWAYS)

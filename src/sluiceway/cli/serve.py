@@ -54,15 +54,25 @@ def serve(
     with _own_sandbox() if sandbox else nullcontext() as own:
         target = own or (sandbox_target(sandbox_url) if sandbox_url else Target())
         settings = for_target(settings, target)
-        _print_first_link(settings)
 
         def said(listening_on: int) -> None:
-            address = f"[{host}]" if ":" in host else host
             whom = "a sandbox" if target.sandbox_url else "the real providers"
-            typer.echo(f"Sluiceway listens on http://{address}:{listening_on} and asks {whom}", err=True)
+            typer.echo(f"Sluiceway listens on {_local_url(host, listening_on)} and asks {whom}", err=True)
+            _print_first_link(_reached(settings, host, listening_on))
 
-        app = application(settings, target, _tell, _own_sandbox)
+        app = application(_reached(settings, host, port), target, _tell, _own_sandbox)
         raise typer.Exit(serve_until_stopped(app, host, port, said))
+
+
+def _local_url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reached(settings: Settings, host: str, port: int) -> Settings:
+    """Have links lead to where this listens, unless it was said where people reach it."""
+    if "public_url" in settings.model_fields_set or host not in _LOOPBACK or not port:
+        return settings
+    return settings.model_copy(update={"public_url": _local_url(host, port)})
 
 
 def _tell(sentence: str) -> None:

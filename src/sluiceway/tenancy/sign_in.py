@@ -20,7 +20,7 @@ from sluiceway.tenancy.roles import Role
 from sluiceway.tenancy.secret_text import hash_of, new_secret
 from sluiceway.tenancy.sessions import NewSession, begin_session
 from sluiceway.tenancy.throttle import Kind, forgive_account, give_back_try, shared_address, take_try
-from sluiceway.tenancy.users import User, add_user_as_named, user_by_id
+from sluiceway.tenancy.users import User, add_user_as_named, set_password_hash, user_by_id
 
 LINK_HOLDS: Final = timedelta(hours=1)
 FIRST_LINK_HOLDS: Final = timedelta(days=1)
@@ -68,8 +68,12 @@ def claim(connection: Connection, email: str, address: str, now: datetime) -> Cl
 _MAY_COME_IN = (users.c.disabled_at.is_(None), tenants.c.disabled_at.is_(None))
 
 
-def let_in(connection: Connection, proven: Claim, now: datetime, *, former: str | None = None) -> NewSession | None:
+def let_in(
+    connection: Connection, proven: Claim, now: datetime, *, former: str | None = None, renewed: str | None = None
+) -> NewSession | None:
     """Begin the session of a claim that is proven; `former` is the token the browser came with.
+
+    `renewed` is kept of the password from now on, where `renewed_hash` has returned something.
 
     Returns `None` when the user was disabled, or got another password, since the claim.
     """
@@ -77,9 +81,16 @@ def let_in(connection: Connection, proven: Claim, now: datetime, *, former: str 
     held = connection.execute(query.where(users.c.id == proven.user_id, *_MAY_COME_IN)).scalar()
     if proven.user_id is None or held is None or held != proven.password_hash:
         return None
+    forgive(connection, proven)
+    if renewed is not None:
+        connection.execute(update(users).where(users.c.id == proven.user_id).values(password_hash=renewed))
+    return _begin(connection, proven.user_id, now, former, "password")
+
+
+def forgive(connection: Connection, proven: Claim) -> None:
+    """Take back the try of a claim that turned out to be true, and forget the account's failures."""
     forgive_account(connection, proven.email)
     give_back_try(connection, proven.address)
-    return _begin(connection, proven.user_id, now, former, "password")
 
 
 def renewed_hash(proven: Claim, password: str) -> str | None:
@@ -115,6 +126,21 @@ def let_in_by_link(
     if user_id is None or not connection.execute(query.where(users.c.id == user_id, *_MAY_COME_IN)).first():
         return None
     return _begin(connection, user_id, now, former, "link")
+
+
+def came_by_link(connection: Connection, token: str, user_id: str, now: datetime) -> bool:
+    """Tell whether a user has come in by a link within the hour: who forgot a password may choose another then."""
+    link = sign_in_links.c
+    lately = (link.user_id == user_id, link.used_at > timestamp(now - LINK_HOLDS))
+    return (
+        connection.execute(select(link.hash).where(link.hash == hash_of(token, _PURPOSE), *lately)).first() is not None
+    )
+
+
+def change_password(connection: Connection, user: User, password_hash: str, now: datetime) -> NewSession:
+    """Keep the password a signed-in user chose, and return the one session that goes on; all others end."""
+    set_password_hash(connection, user, password_hash, by=f"user:{user.id}", now=now)
+    return begin_session(connection, user.id, now)
 
 
 class FirstLink(msgspec.Struct, frozen=True):

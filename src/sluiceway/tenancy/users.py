@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 
-from sluiceway.errors import BadInput
+from sluiceway.errors import BadInput, Conflict
 from sluiceway.identifier import new_id
 from sluiceway.outcome import timestamp
 from sluiceway.prospect import normal_email
@@ -69,18 +69,23 @@ def user_of(connection: Connection, email: str) -> User:
 def user_by_id(connection: Connection, user_id: str) -> User | None:
     """Return a user by id."""
     row = connection.execute(_ALL.where(_U.id == user_id)).first()
-    return _user(row) if row else None
+    return user_from(row) if row else None
 
 
 def all_users(connection: Connection, tenant_id: str | None = None) -> list[User]:
     """Return users by e-mail: all, or one tenant's."""
     query = _ALL if tenant_id is None else _ALL.where(_U.tenant_id == tenant_id)
-    return [_user(row) for row in connection.execute(query.order_by(_U.email))]
+    return [user_from(row) for row in connection.execute(query.order_by(_U.email))]
 
 
 def set_role(connection: Connection, user: User, role: Role, tenant_id: str | None, *, by: str, now: datetime) -> User:
-    """Make a user something else, in the tenant named. Sessions end; in another tenant, keys are revoked too."""
+    """Make a user something else, in the tenant named. Sessions end; in another tenant, keys are revoked too.
+
+    Raises `Conflict` where nobody would be left to operate the platform.
+    """
     _check_tenant(connection, role, tenant_id)
+    if role is not Role.SUPER_ADMIN:
+        _check_not_the_last(connection, user)
     changed = msgspec.structs.replace(user, role=role, tenant_id=tenant_id)
     connection.execute(update(users).where(_U.id == user.id).values(role=role.value, tenant_id=tenant_id))
     end_sessions(connection, user.id)
@@ -98,9 +103,13 @@ def set_password_hash(connection: Connection, user: User, password_hash: str, *,
 
 
 def disable_user(connection: Connection, user: User, *, by: str, now: datetime) -> User:
-    """Keep a user out: sessions and links end, keys do not work while it lasts."""
+    """Keep a user out: sessions and links end, keys do not work while it lasts.
+
+    Raises `Conflict` where nobody would be left to operate the platform.
+    """
     if user.disabled_at:
         return user
+    _check_not_the_last(connection, user)
     changed = msgspec.structs.replace(user, disabled_at=timestamp(now))
     connection.execute(update(users).where(_U.id == user.id).values(disabled_at=changed.disabled_at))
     end_sessions(connection, user.id)
@@ -138,12 +147,20 @@ def _check_tenant(connection: Connection, role: Role, tenant_id: str | None) -> 
         tenant_of(connection, tenant_id)
 
 
+def _check_not_the_last(connection: Connection, user: User) -> None:
+    """Refuse to take away the last super admin; of two who do it to each other at once, the second one is refused."""
+    admins = select(_U.id).where(_U.role == Role.SUPER_ADMIN.value, _U.disabled_at.is_(None)).with_for_update()
+    if connection.execute(admins).scalars().all() == [user.id]:
+        raise Conflict(f"{user.email} is the only super_admin who can come in: make another one first")
+
+
 def _found(connection: Connection, email: str) -> User | None:
     row = connection.execute(_ALL.where(_U.email == email.strip().lower())).first()
-    return _user(row) if row else None
+    return user_from(row) if row else None
 
 
-def _user(row: Any) -> User:
+def user_from(row: Any) -> User:
+    """Return a row of `users` as what may be shown of it."""
     return User(
         id=row.id,
         tenant_id=row.tenant_id,
