@@ -18,7 +18,10 @@ from sluiceway.api.application import build
 from sluiceway.api.world import Service, World
 from sluiceway.app import App, Target, opened
 from sluiceway.errors import BadInput
+from sluiceway.logs import hiding
 from sluiceway.pipeline.embedded import Shared
+from sluiceway.pipeline.meter_reader import MeterReader
+from sluiceway.pipeline.periodic import Chores, Periodic
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.runner import Runner
 from sluiceway.settings import Settings
@@ -63,14 +66,25 @@ async def _world(settings: Settings, target: Target, tell: Callable[[str], None]
             ended=lambda connection, batch_id: None,
             tell=tell,
         )
-        async with app.meter_reader(), runner:
-            try:
-                yield world_of(app, runner, shared, sandbox=bool(target.sandbox_url))
-            finally:
-                runner.stop()
+        meters = app.meter_reader()
+        chores = Chores(
+            settings=settings,
+            store=app.store,
+            writer=app.writer,
+            suppressions=app.watch.suppressions,
+            meters=meters if settings.meter_every_s else None,
+            stopping=app.gate.draining.is_set,
+            tell=tell,
+        )
+        with hiding(app.redact):
+            async with meters, runner, Periodic(chores.jobs()):
+                try:
+                    yield world_of(app, runner, shared, meters, sandbox=bool(target.sandbox_url))
+                finally:
+                    runner.stop()
 
 
-def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> World:
+def world_of(app: App, runner: Runner, shared: Shared, meters: MeterReader, *, sandbox: bool) -> World:
     """Return what requests are answered from."""
     return World(
         settings=app.settings,
@@ -86,6 +100,8 @@ def world_of(app: App, runner: Runner, shared: Shared, *, sandbox: bool) -> Worl
         sandbox=sandbox,
         caller=app.caller,
         price=lambda requested: app.dispatcher(requested, shared),
+        meters=meters,
+        publisher=app.publisher,
     )
 
 
@@ -124,6 +140,12 @@ class _Trial:
 
 class Server(uvicorn.Server):
     """A server that tells the work of the end as soon as it is told."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and only then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self.config.app.state.ready()  # type: ignore[union-attr]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal; the second one leaves at once."""

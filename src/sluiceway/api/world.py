@@ -24,6 +24,7 @@ from sluiceway.store.engine import Store
 from sluiceway.store.writer import Writer
 from sluiceway.tenancy.caller import Principal, Uses
 from sluiceway.usage.ledger import Op, Task
+from sluiceway.usage.on_redis import Publisher
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class World(msgspec.Struct, frozen=True):
     caller: Callable[[], Caller]
     price: Callable[[Requested], Embedded]
     meters: MeterReader | None = None
+    publisher: Publisher | None = None
 
     async def read(self, what: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a function finds in one consistent state of the store."""
