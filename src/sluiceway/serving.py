@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -148,12 +149,16 @@ class Server(uvicorn.Server):
             self.config.app.state.ready()  # type: ignore[union-attr]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal; the second one leaves at once."""
-        self._stop_work()
-        super().handle_exit(sig, frame)
+        """Take a signal; the second one leaves at once, and what was in flight is declared by the next start.
+
+        It is not raised again when all has ended, as uvicorn would: a stop that went well has exit code 0.
+        """
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.stop()
 
     def stop(self) -> None:
-        """Stop as after a signal."""
+        """Take no more requests, and end when everything in flight is booked."""
         self._stop_work()
         self.should_exit = True
 
