@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,24 @@ def test_somebody_who_waits_or_listens_does_not_hold_up_a_stop(desk: Desk) -> No
     assert running.done(within=15).code == 0
     listening.join(10)
     assert not listening.is_alive()
+
+
+def test_the_log_of_a_whole_life_is_json_lines_that_name_no_key_and_no_person(desk: Desk) -> None:
+    canary = "sandbox-CANARY-6f1e"
+    service = ServiceDesk(desk, 4)
+    running = service.start(env={"APOLLO_API_KEY": canary, "SLUICEWAY_PURPOSE": "a test"})
+    desk.sandbox.post("/_answer", {"provider": "apollo", "status": 401, "times": 1})
+    batch_id = service.enrich_all()
+    running.wait_for('"run_id"')
+    service.ask("GET", "/prospects/ines@harbourline.example?email=ines@harbourline.example")
+    running.send(signal.SIGTERM)
+    stopped = running.done(within=20)
+    assert stopped.code == 0
+    lines = [json.loads(line) for line in stopped.err.splitlines()]
+    assert {"sluiceway", "sluiceway.requests", "uvicorn.error"} <= {line["logger"] for line in lines}
+    assert any(line.get("batch_id") == batch_id and line.get("run_id") for line in lines)
+    for private in (canary, service.key, "@"):
+        assert private not in stopped.err
 
 
 def test_a_second_signal_leaves_at_once(desk: Desk) -> None:
