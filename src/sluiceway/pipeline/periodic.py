@@ -23,7 +23,7 @@ from sluiceway.outcome import timestamp
 from sluiceway.pipeline import once
 from sluiceway.pipeline.meter_reader import MeterReader
 from sluiceway.pipeline.recover import recover
-from sluiceway.pipeline.retention import Write, in_transactions, keep_of, retain_daily
+from sluiceway.pipeline.retention import Write, in_transactions, keep_of, ran_today, retain_daily
 from sluiceway.rights.suppression import Suppressions
 from sluiceway.settings import Settings
 from sluiceway.store.engine import Store, open_store
@@ -141,6 +141,8 @@ class Chores:
         await asyncio.to_thread(self._retain)
 
     def _retain(self) -> None:
+        if ran_today(self._store):
+            return
         with closing(open_store(self._store.url)) as own:
             write = politely(in_transactions(own), self._stopping)
             retain_daily(own, keep_of(self._settings), self._suppressions, write, self._tell)
