@@ -14,7 +14,7 @@ from sluiceway.tenancy.scope import OWNED
 
 SRC = Path(sluiceway.__file__).parent
 
-WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash", "sign"}
+WORDS = {"errors", "outcome", "prospect", "discreet", "settings", "identifier", "process", "crash", "sign", "logs"}
 FILES = {"people_row", "people_file", "people_lines", "enriched_file"}
 LEDGER = WORDS | {"store", "rollups"}
 PIPELINE = LEDGER | {"activity", "rights", "sources", "hooks", "usage", "tenancy", "pipeline"}

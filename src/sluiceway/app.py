@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from sluiceway.errors import BadSetting, Redactor, StoreUnavailable
+from sluiceway.errors import BadSetting, Redactor
 from sluiceway.pipeline.batch import Batch
 from sluiceway.pipeline.caller import MOST_UNKNOWNS, Caller
 from sluiceway.pipeline.controls import Controls
@@ -21,7 +21,7 @@ from sluiceway.pipeline.own_sources import OwnSources
 from sluiceway.pipeline.plan import Order
 from sluiceway.pipeline.recover import Worker, forget_dead_workers, recover, register, working
 from sluiceway.pipeline.requested import Requested
-from sluiceway.pipeline.retention import in_transactions, keep_of, ran_today, retain
+from sluiceway.pipeline.retention import in_transactions, keep_of, retain_daily
 from sluiceway.pipeline.run import Ended, Enricher
 from sluiceway.pipeline.turns import Terms
 from sluiceway.pipeline.watch import Watch
@@ -75,6 +75,7 @@ class App(msgspec.Struct, frozen=True):
     recovered: int
     watch: Watch
     library: Library
+    publisher: Publisher | None = None
     admission: RedisAdmission | None = None
 
     def embedded(
@@ -191,10 +192,10 @@ async def opened(
     with closing(open_store(settings.database_url)) as store:
         suppressions = opened_list(store, settings.suppression_key.get_secret_value())
         if tidy:
-            _retain_daily(store, settings, suppressions, tell)
+            retain_daily(store, keep_of(settings), suppressions, in_transactions(store), tell)
         gate = Gate(tell, store.clock.now)
         with working(store) as worker:
-            async with recording(settings, target, store, limits, suppressions, tell) as writer:
+            async with recording(settings, target, store, limits, suppressions, tell) as (writer, publisher):
                 await writer.put(Task(lambda connection: prepare(connection, quotas, store.clock.now())))
                 await writer.put(Task(fold_if_never))
                 await register(worker, store, writer)
@@ -226,6 +227,7 @@ async def opened(
                         recovered=recovered,
                         watch=Watch(store, writer, suppressions),
                         library=Library(store=store, writer=writer),
+                        publisher=publisher,
                         admission=admission,
                     )
 
@@ -238,8 +240,8 @@ async def recording(
     limits: Limits,
     suppressions: Suppressions,
     tell: Callable[[str], None],
-) -> AsyncIterator[Writer[Op]]:
-    """Open the one writer, and what shows its sums in Redis; that ends last, when everything is written."""
+) -> AsyncIterator[tuple[Writer[Op], Publisher | None]]:
+    """Open the one writer, and what shows its sums in Redis, if there is one; that ends last, when all is written."""
     writer: Writer[Op] = Writer(
         store.writing,
         partial(apply, limits=limits, suppressions=suppressions),
@@ -251,26 +253,13 @@ async def recording(
     try:
         await writer.put(Task(lambda connection: keep_apart(connection, sandbox=bool(target.sandbox_url))))
         publisher = await publishing(settings, store, writer, tell)
-        yield writer
+        yield writer, publisher
     finally:
         try:
             await writer.close()
         finally:
             if publisher:
                 await publisher.close()
-
-
-def _retain_daily(store: Store, settings: Settings, suppressions: Suppressions, tell: Callable[[str], None]) -> None:
-    """Take away what was kept for long enough, once on a UTC day."""
-    if ran_today(store):
-        return
-    try:
-        gone = retain(store, keep_of(settings), suppressions, in_transactions(store), by="sluiceway")
-    except StoreUnavailable as error:  # the work itself waits for the store, and this is tried again
-        tell(f"{error}; what was kept for long enough goes the next time")
-        return
-    if gone.people or gone.calls:
-        tell(f"kept for long enough, and gone now: {gone.people:,} people, {gone.calls:,} calls (their sums stay)")
 
 
 async def publishing(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,7 +24,10 @@ from sluiceway.errors import BadInput
 from sluiceway.hooks.address import allowed_by
 from sluiceway.hooks.deliveries import batch_ended
 from sluiceway.hooks.sender import Sender
+from sluiceway.logs import hiding
 from sluiceway.pipeline.embedded import Shared
+from sluiceway.pipeline.meter_reader import MeterReader
+from sluiceway.pipeline.periodic import Chores, Periodic
 from sluiceway.pipeline.recover import recover
 from sluiceway.pipeline.runner import Runner
 from sluiceway.pipeline.uploads import withdraw_left_behind
@@ -36,8 +40,6 @@ from sluiceway.usage.ledger import Task
 
 Sandboxes = Callable[[], AbstractContextManager[Target]]
 """Starts a sandbox of our own, as a context that gives the target to ask."""
-
-_BACKLOG: Final = 2048
 
 
 def application(settings: Settings, target: Target, tell: Callable[[str], None], sandbox: Sandboxes) -> FastAPI:
@@ -53,8 +55,7 @@ async def _service(
     async with AsyncExitStack() as stack:
         main = await stack.enter_async_context(_world(settings, target, tell))
         trial = _Trial(stack, settings, tell, sandbox)
-
-        await stack.enter_async_context(watch_of(main))
+        await stack.enter_async_context(_watch(main))
 
         def post(work: Callable[[Any], Any]) -> None:
             main.post(work)
@@ -64,28 +65,53 @@ async def _service(
 
 @asynccontextmanager
 async def _world(settings: Settings, target: Target, tell: Callable[[str], None]) -> AsyncIterator[World]:
+    """Open a store with everything that is at work on it, and end that in the right order."""
     async with opened(settings, names=None, target=target, tell=tell, tidy=True) as app:
-        shared = Shared(settings.concurrency)
-        runner = Runner(
-            store=app.store,
-            writer=app.writer,
-            gate=app.gate,
-            shared=shared,
-            dispatch=lambda requested: app.dispatcher(requested, shared),
-            recover=lambda: recover(app.store, app.writer),
-            ended=lambda connection, batch_id: batch_ended(connection, batch_id, app.store.clock.stamp()),
-            tell=tell,
-        )
+        shared, meters = Shared(settings.concurrency), app.meter_reader()
+        runner = _runner(app, shared)
         rewriter = Rewriter(app.store, lambda work: app.writer.put(Task(work)), tell)
         await withdraw_left_behind(app.store, app.writer)
-        async with app.meter_reader(), rewriter, sender_of(app), runner:
-            try:
-                yield world_of(app, runner, rewriter, shared, sandbox=bool(target.sandbox_url))
-            finally:
-                runner.stop()
+        with hiding(app.redact):
+            async with meters, rewriter, _sender(app), runner, Periodic(_chores(app, meters).jobs()):
+                try:
+                    yield World(
+                        settings=settings,
+                        store=app.store,
+                        writer=app.writer,
+                        runner=runner,
+                        gate=app.gate,
+                        suppressions=app.watch.suppressions,
+                        rewriter=rewriter,
+                        redact=app.redact,
+                        sources=app.sources,
+                        unusable=app.unusable,
+                        worker_id=app.worker.id,
+                        sandbox=bool(target.sandbox_url),
+                        caller=app.caller,
+                        price=lambda requested: app.dispatcher(requested, shared),
+                        own=app.own.of,
+                        meters=meters,
+                        publisher=app.publisher,
+                    )
+                finally:
+                    runner.stop()
 
 
-def sender_of(app: App) -> Sender:
+def _runner(app: App, shared: Shared) -> Runner:
+    """Return what runs the batches that are asked for, while it is entered."""
+    return Runner(
+        store=app.store,
+        writer=app.writer,
+        gate=app.gate,
+        shared=shared,
+        dispatch=lambda requested: app.dispatcher(requested, shared),
+        recover=lambda: recover(app.store, app.writer),
+        ended=lambda connection, batch_id: batch_ended(connection, batch_id, app.store.clock.stamp()),
+        tell=app.tell,
+    )
+
+
+def _sender(app: App) -> Sender:
     """Return what tells others, while it is entered."""
     settings = app.settings
     return Sender(
@@ -97,31 +123,23 @@ def sender_of(app: App) -> Sender:
     )
 
 
-def watch_of(world: World) -> Watch:
-    """Return what looks for what operators should be told, while it is entered."""
-    by = rules(world.settings.alert_unknown_calls)
-    return Watch(store=world.store, write=lambda work: world.writer.put(Task(work)), rules=by)
-
-
-def world_of(app: App, runner: Runner, rewriter: Rewriter, shared: Shared, *, sandbox: bool) -> World:
-    """Return what requests are answered from."""
-    return World(
+def _chores(app: App, meters: MeterReader) -> Chores:
+    """Return what is done now and then."""
+    return Chores(
         settings=app.settings,
         store=app.store,
         writer=app.writer,
-        runner=runner,
-        gate=app.gate,
         suppressions=app.watch.suppressions,
-        rewriter=rewriter,
-        redact=app.redact,
-        sources=app.sources,
-        unusable=app.unusable,
-        worker_id=app.worker.id,
-        sandbox=sandbox,
-        caller=app.caller,
-        price=lambda requested: app.dispatcher(requested, shared),
-        own=app.own.of,
+        meters=meters if app.settings.meter_every_s else None,
+        stopping=app.gate.draining.is_set,
+        tell=app.tell,
     )
+
+
+def _watch(world: World) -> Watch:
+    """Return what looks for what operators should be told, while it is entered."""
+    by = rules(world.settings.alert_unknown_calls)
+    return Watch(store=world.store, write=lambda work: world.writer.put(Task(work)), rules=by)
 
 
 class _Trial:
@@ -168,21 +186,27 @@ _MOST_PENDING = 2048
 class Server(uvicorn.Server):
     """A server that tells the work of the end as soon as it is told."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and only then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self.config.app.state.ready()  # type: ignore[union-attr]
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal; the second one leaves at once."""
-        self._stop_work()
-        super().handle_exit(sig, frame)
+        """Take a signal; the second one leaves at once, and what was in flight is declared by the next start.
+
+        It is not raised again when all has ended, as uvicorn would: a stop that went well has exit code 0.
+        """
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.stop()
 
     def stop(self) -> None:
-        """Stop as after a signal."""
-        self._stop_work()
-        self.should_exit = True
-
-    def _stop_work(self) -> None:
-        """End everything that would keep a connection open."""
+        """Take no more requests, and end when everything in flight is booked."""
         service: Service | None = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
         if service is not None:
-            service.stop()
+            service.stop()  # or whoever waits for a batch would keep a connection open
+        self.should_exit = True
 
 
 def serve(
@@ -204,7 +228,6 @@ def serve(
             listening.listen(_MOST_PENDING)  # before anybody is told, so that nobody is refused
         except OSError as error:
             raise BadInput(f"cannot listen on {host} port {port}: {error.strerror}; choose another (--port)") from None
-        listening.listen(_BACKLOG)  # so that who is told of the port at once is not refused
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30, lifespan="on",
             proxy_headers=False,  # whose word is taken on who asks is a setting of ours (`api/browser.py`)

@@ -28,6 +28,14 @@ class OnUnknown(StrEnum):
     LEAVE = "leave"
 
 
+class LogForm(StrEnum):
+    """How the service writes its log: `auto` is text on a terminal and JSON everywhere else."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
 DATABASE_URL = "sqlite:///sluiceway.db"
 """The store used when none is set: a file in the current folder."""
 
@@ -102,6 +110,10 @@ class Settings(BaseSettings):
         400, ge=0, description="Days for which single calls are kept; 0 keeps them. Their sums are kept anyway."
     )
     upload_most_mb: int = Field(100, ge=1, le=100_000, description="Megabytes that an uploaded file may have at most.")
+    log: LogForm = Field(LogForm.AUTO, description="How `serve` writes its log: text, json or auto.")
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token that reads /metrics from beyond this machine."
+    )
     commit_interval_ms: float = Field(3.0, ge=0, le=1000, description="How long a commit waits for company.")
 
     @field_validator("redis_url")

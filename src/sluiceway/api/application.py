@@ -10,13 +10,16 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp
 
 from sluiceway.api import (
     audit,
     batches,
     credentials,
     exports,
+    health,
     keys,
+    metrics,
     prospects,
     runs,
     searches,
@@ -31,7 +34,9 @@ from sluiceway.api import (
 from sluiceway.api.answers import components
 from sluiceway.api.headers import Headers
 from sluiceway.api.problems import handle_errors
+from sluiceway.api.requests import Requests
 from sluiceway.api.world import Service
+from sluiceway.pipeline.measured import Measures
 
 ROUTERS: Final = (
     uploads.router,
@@ -51,12 +56,23 @@ ROUTERS: Final = (
 )
 """Everything below `/api/v1`."""
 
+BESIDE: Final = (signing_in.router, health.router, metrics.router)
+"""The pages by which people come in, and what is for whoever runs the service."""
+
 _ABOUT: Final = """\
 People are enriched by five providers, and every call to one is accounted for.
 
 Money is in integer micro-dollars and credits in integer milli-credits; `null` is unknown, and never zero. Moments are
 ISO 8601, days are UTC days. Errors are problems (RFC 9457) whose `detail` says what to do.
 """
+
+
+class Application(FastAPI):
+    """The web application; what is told of every request is around all that may answer it, errors included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the application as it is called."""
+        return Requests(super().build_middleware_stack(), self.state.heard.note)
 
 
 def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI:
@@ -66,10 +82,9 @@ def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened() as service:
             app.state.service, app.state.loop = service, asyncio.get_running_loop()
-            app.state.ready()
             yield
 
-    app = FastAPI(
+    app = Application(
         title="Sluiceway",
         version=version("sluiceway"),
         description=_ABOUT,
@@ -79,12 +94,13 @@ def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.ready = lambda: None
+    app.state.ready, app.state.heard, app.state.measures = lambda: None, metrics.Heard(), Measures()
     v1 = APIRouter(prefix="/api/v1")
     for router in ROUTERS:
         v1.include_router(router)
     app.include_router(v1)
-    app.include_router(signing_in.router)
+    for router in BESIDE:
+        app.include_router(router)
     app.add_middleware(Headers)
     handle_errors(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from sluiceway.activity import Action, Event
 from sluiceway.api.problems import Unauthorized
 from sluiceway.api.world import Service, World
 from sluiceway.errors import BadInput, NotAllowed, NotThere
+from sluiceway.logs import know
 from sluiceway.tenancy.caller import Principal, authenticate_key, authenticate_session
 from sluiceway.tenancy.roles import Permission
 from sluiceway.tenancy.scope import Scope, scope_of
@@ -82,6 +83,7 @@ async def principal_of(
     session = principal.session if request.method not in _CHANGES_NOTHING else None
     if session and not session.accepts(request.headers.get(CSRF_HEADER, "")):
         raise NotAllowed(f"a change needs the session's token in the header {CSRF_HEADER}")
+    know(user_id=principal.user_id, tenant_id=principal.tenant_id)
     service.uses.note(principal)
     return principal
 

@@ -25,6 +25,7 @@ from sluiceway.store.engine import Store
 from sluiceway.store.writer import Writer
 from sluiceway.tenancy.caller import Principal, Uses
 from sluiceway.usage.ledger import Op, Task
+from sluiceway.usage.on_redis import Publisher
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +58,7 @@ class World(msgspec.Struct, frozen=True):
     price: Callable[[Requested], Embedded]
     meters: MeterReader | None = None
     own: Callable[[str], Mapping[str, Source]] = lambda tenant_id: {}
+    publisher: Publisher | None = None
 
     async def read(self, what: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a function finds in one consistent state of the store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sluiceway.settings import Settings
+
+log = logging.getLogger("sluiceway")
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -46,6 +49,8 @@ def serve(
     Behind a proxy that speaks https, set SLUICEWAY_PUBLIC_URL to the address that people use.
     """
     from sluiceway.app import Target
+    from sluiceway.errors import Redactor
+    from sluiceway.logs import logging_to
     from sluiceway.serving import application
     from sluiceway.serving import serve as serve_until_stopped
 
@@ -57,11 +62,13 @@ def serve(
 
         def said(listening_on: int) -> None:
             whom = "a sandbox" if target.sandbox_url else "the real providers"
-            typer.echo(f"Sluiceway listens on {_local_url(host, listening_on)} and asks {whom}", err=True)
+            log.info("Sluiceway listens on %s and asks %s", _local_url(host, listening_on), whom)
             _print_first_link(_reached(settings, host, listening_on))
 
-        app = application(_reached(settings, host, port), target, _tell, _own_sandbox)
-        raise typer.Exit(serve_until_stopped(app, host, port, said))
+        with logging_to(sys.stderr, settings.log, Redactor(settings.secrets())):
+            app = application(_reached(settings, host, port), target, log.info, _own_sandbox)
+            code = serve_until_stopped(app, host, port, said)
+        raise typer.Exit(code)
 
 
 def _local_url(host: str, port: int) -> str:
@@ -73,10 +80,6 @@ def _reached(settings: Settings, host: str, port: int) -> Settings:
     if "public_url" in settings.model_fields_set or host not in _LOOPBACK or not port:
         return settings
     return settings.model_copy(update={"public_url": _local_url(host, port)})
-
-
-def _tell(sentence: str) -> None:
-    typer.echo(sentence, err=True)
 
 
 @contextmanager
@@ -106,6 +109,7 @@ def _print_first_link(settings: Settings) -> None:
     with store_of(settings) as store, store.change() as connection:
         link = first_link(connection, store.clock.now())
     if link is not None:
-        typer.echo(f"\nNobody has signed in yet. Open this once, within a day, as {link.email}:", err=True)
-        typer.echo(f"  {link_url(settings.public_url, link.token)}\n", err=True)
-        sys.stderr.flush()
+        # Not to standard error: that is the log, and a link that signs somebody in is nothing for a log.
+        typer.echo(f"\nNobody has signed in yet. Open this once, within a day, as {link.email}:")
+        typer.echo(f"  {link_url(settings.public_url, link.token)}\n")
+        sys.stdout.flush()

@@ -46,8 +46,7 @@ def claim(connection: Connection, key: Key, worker_id: str, now: str) -> Kept | 
     were erased.
     """
     k = idempotency_keys.c
-    old = _forgotten_before(now)
-    connection.execute(delete(idempotency_keys).where(k.created_at < old))
+    forget_old(connection, now)
     query = select(k.digest, k.batch_id, k.status, k.answer, k.worker_id)
     row = connection.execute(query.where(*_named(key))).first()
     if row is None:
@@ -85,9 +84,10 @@ def check_unfinished(store: Store, kept: Kept) -> None:
     )
 
 
-def _forgotten_before(now: str) -> str:
-    """Return the moment before which keys are forgotten."""
-    return timestamp(datetime.fromisoformat(now) - KEPT_FOR)
+def forget_old(connection: Connection, now: str) -> None:
+    """Forget the keys that were kept for long enough."""
+    before = timestamp(datetime.fromisoformat(now) - KEPT_FOR)
+    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < before))
 
 
 def _named(key: Key) -> tuple[ColumnElement[bool], ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from sluiceway.errors import StoreUnavailable
 from sluiceway.rights.erasure import BY_RETENTION, Erased, Why, erase
 from sluiceway.rights.retention import count_old_documents, drop_old_documents, people_to_erase
 from sluiceway.rights.suppression import Suppressions
@@ -86,6 +87,21 @@ def retain(store: Store, keep: Keep, suppressions: Suppressions, write: Write, *
         calls = sum([write(partial(seal, day=day)) for day in days])
     write(partial(set_fact, name=_RAN_ON, value=now.date().isoformat()))
     return Retained(people, calls, days, documents)
+
+
+def retain_daily(
+    store: Store, keep: Keep, suppressions: Suppressions, write: Write, tell: Callable[[str], None]
+) -> None:
+    """Take away what was kept for long enough, once on a UTC day."""
+    if ran_today(store):
+        return
+    try:
+        gone = retain(store, keep, suppressions, write, by="sluiceway")
+    except StoreUnavailable as error:  # the work itself waits for the store, and this is tried again
+        tell(f"{error}; what was kept for long enough goes the next time")
+        return
+    if gone.people or gone.calls:
+        tell(f"kept for long enough, and gone now: {gone.people:,} people, {gone.calls:,} calls (their sums stay)")
 
 
 def ran_today(store: Store) -> bool:

@@ -17,6 +17,7 @@ from sluiceway.crash import crash_point
 from sluiceway.discreet import discreet
 from sluiceway.errors import Redactor, describe
 from sluiceway.identifier import new_id
+from sluiceway.logs import about
 from sluiceway.outcome import OPEN, SUPPRESSED, Status, enrichment_status, read_statuses
 from sluiceway.pipeline.caller import Budget, Caller
 from sluiceway.pipeline.gate import Exhausted, Gate, Held
@@ -122,7 +123,8 @@ class Enricher:
         if run_id is None:
             return Ended.ELSEWHERE
         crash_point("run.opened")
-        return await self._carry(history, run_id, plans, [])
+        with about(run_id=run_id):
+            return await self._carry(history, run_id, plans, [])
 
     def intentions(self, history: History) -> dict[str, Intention]:
         """Say what `enrich` would do about each source, without doing any of it."""
@@ -154,7 +156,8 @@ class Enricher:
         for plan in plans:
             if plan.request is None and plan.status is not Status.PENDING:
                 self._close_as_planned(history, plan)
-        return await self._carry(history, standing.run_id, plans, done)
+        with about(run_id=standing.run_id):
+            return await self._carry(history, standing.run_id, plans, done)
 
     # Opening.
 

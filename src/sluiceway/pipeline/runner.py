@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Self
 
+from sluiceway.logs import know
 from sluiceway.pipeline.batch import begin_batch
 from sluiceway.pipeline.cancel import endings
 from sluiceway.pipeline.embedded import Embedded, Shared
@@ -106,6 +107,11 @@ class Runner:
             event.set()
 
     @property
+    def alive(self) -> bool:
+        """Whether it looks for work."""
+        return self._task is not None and not self._task.done()
+
+    @property
     def waiting(self) -> int:
         """How many prospects of other batches wait for a place."""
         return self._shared.slots.waiting
@@ -154,6 +160,7 @@ class Runner:
     async def _bring_on(self, requested: Requested) -> None:
         """Bring a batch as far as it gets."""
         batch_id = requested.batch.id
+        know(batch_id=batch_id, tenant_id=requested.tenant_id)
         try:
             is_over = await (self._give_up(batch_id) if requested.cancelled else self._go_through(requested))
         except Exception as error:

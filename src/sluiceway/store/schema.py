@@ -957,6 +957,12 @@ deliveries = Table(
         sqlite_where=text("next_at IS NOT NULL"),
         postgresql_where=text("next_at IS NOT NULL"),
     ),
+    Index(
+        "deliveries_given_up",
+        "receiver",
+        sqlite_where=text("next_at IS NULL AND delivered_at IS NULL"),
+        postgresql_where=text("next_at IS NULL AND delivered_at IS NULL"),
+    ),
     Index("deliveries_of_receiver", "receiver_id", "id"),
     comment="What is to be told to whom, and how that went; what is said of people is read when it is sent.",
 )

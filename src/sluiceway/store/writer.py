@@ -47,10 +47,11 @@ how they ended."""
 
 
 class _Queued(NamedTuple):
-    """An operation on its way to a commit (`None` only marks a place in the queue), and who waits for it."""
+    """An operation on its way to a commit (`None` only marks a place in the queue), who waits for it, since when."""
 
     op: Any
     done: asyncio.Future[Any] | None
+    since: float
 
 
 class Writer(Generic[Op]):
@@ -59,6 +60,7 @@ class Writer(Generic[Op]):
     `interval` is how long, in seconds, a commit waits for company; `largest` bounds a transaction, in operations.
     `tell` is given a sentence when the store cannot be written for a while, when it can again, and when it refused an
     operation that nobody waits for. `committed` is called after every commit that is known to have succeeded.
+    `commits` counts those, and the last one was at `committed_at` by the monotonic clock.
     """
 
     def __init__(
@@ -85,7 +87,20 @@ class Writer(Generic[Op]):
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sluiceway-commit")
         self._connection: Connection | None = None
         self._task = self._loop.create_task(self._run(), name="sluiceway-writer")
+        self._in_commit: Sequence[_Queued] = ()
         self.commits = 0
+        self.committed_at = time.monotonic()
+
+    @property
+    def lag_s(self) -> float:
+        """For how many seconds the oldest operation has been waiting that is not durable; 0 when there is none."""
+        first = [queue[0].since for queue in (self._in_commit, self._urgent, self._queue) if queue]
+        return time.monotonic() - min(first) if first else 0.0
+
+    @property
+    def queued(self) -> int:
+        """How many operations are not durable yet."""
+        return len(self._in_commit) + len(self._urgent) + len(self._queue)
 
     def put(self, op: Op) -> asyncio.Future[Any]:
         """Queue an operation; the future resolves to its result once it is durable."""
@@ -97,7 +112,7 @@ class Writer(Generic[Op]):
 
     def post(self, op: Op) -> None:
         """Queue an operation whose result nobody waits for; it is durable after `flush`."""
-        self._enqueue(_Queued(op, None))
+        self._enqueue(_Queued(op, None, time.monotonic()))
 
     async def flush(self) -> None:
         """Wait until everything queued so far is durable."""
@@ -113,7 +128,7 @@ class Writer(Generic[Op]):
 
     def _enqueue_waiting(self, op: Any, *, urgent: bool = False) -> asyncio.Future[Any]:
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(_Queued(op, done), urgent=urgent)
+        self._enqueue(_Queued(op, done, time.monotonic()), urgent=urgent)
         return done
 
     def _enqueue(self, queued: _Queued, *, urgent: bool = False) -> None:
@@ -139,7 +154,9 @@ class Writer(Generic[Op]):
         while count > 0:
             batch = [queue.popleft() for _ in range(min(count, self._largest))]
             count -= len(batch)
+            self._in_commit = batch
             await self._commit(batch)
+            self._in_commit = ()
 
     async def _commit(self, batch: list[_Queued]) -> None:
         """Make a batch durable and tell who waits; a batch that is refused is tried operation by operation."""
@@ -191,6 +208,7 @@ class Writer(Generic[Op]):
             self._disconnect()  # which rolls back; the next try starts on a clean connection
             raise
         self.commits += 1
+        self.committed_at = time.monotonic()
         with suppress(Exception):  # the commit stands, whatever anybody makes of it
             self._committed()
 

@@ -49,7 +49,7 @@ def begin_session(connection: Connection, user_id: str, now: datetime, *, former
     token, csrf_secret = new_secret(), new_secret()
     expires_at = timestamp(now + LONGEST)
     session_id = _id_of(token)
-    connection.execute(delete(sessions).where(_is_over(now)))
+    forget_sessions(connection, now)
     connection.execute(
         insert(sessions).values(
             id=session_id,
@@ -74,6 +74,11 @@ def session_of(connection: Connection, token: str, now: datetime) -> Session | N
 def end_session(connection: Connection, token: str) -> None:
     """Sign a browser out."""
     connection.execute(delete(sessions).where(sessions.c.id == _id_of(token)))
+
+
+def forget_sessions(connection: Connection, now: datetime) -> None:
+    """Drop the sessions that are over."""
+    connection.execute(delete(sessions).where(_is_over(now)))
 
 
 def _is_over(now: datetime) -> ColumnElement[bool]:

@@ -52,7 +52,7 @@ _L = login_attempts.c
 def take_try(connection: Connection, kind: Kind, name: str, now: datetime) -> float:
     """Count a try, and return 0; or, where one has to wait, count nothing and return for how many seconds."""
     key = hash_of(name, _PURPOSE)
-    connection.execute(delete(login_attempts).where(_L.last_at < timestamp(now - FORGOTTEN_AFTER)))
+    forget_tries(connection, now)
     _NEW.run(connection, [(kind.value, key, 0, timestamp(now))])
     mine = (_L.kind == kind.value, _L.name == key)
     query = select(_L.failures, _L.blocked_until).where(*mine).with_for_update()
@@ -65,6 +65,11 @@ def take_try(connection: Connection, kind: Kind, name: str, now: datetime) -> fl
     values = {"failures": failures + 1, "last_at": timestamp(now), "blocked_until": blocked}
     connection.execute(update(login_attempts).where(*mine).values(values))
     return 0.0
+
+
+def forget_tries(connection: Connection, now: datetime) -> None:
+    """Forget what was tried so long ago that it no longer counts."""
+    connection.execute(delete(login_attempts).where(_L.last_at < timestamp(now - FORGOTTEN_AFTER)))
 
 
 def forgive_account(connection: Connection, name: str) -> None:

@@ -399,6 +399,11 @@ def prepare(connection: Connection, from_file: Iterable[Quota] | None, now: date
     """
     if from_file is not None:
         apply_file(connection, from_file, now=timestamp(now))
+    drop_old_windows(connection, now)
+
+
+def drop_old_windows(connection: Connection, now: datetime) -> None:
+    """Drop the windows of limits that closed long ago; what they held is in the ledger."""
     connection.execute(delete(limit_windows).where(limit_windows.c.closes_at < timestamp(now - _WINDOWS_KEPT)))
 
 

@@ -194,6 +194,7 @@ class Published:
         self._marker = ""
         self._next_marker = 0
         self._versions: dict[str, int] = {}
+        self._shown: dict[str, int] = {}
         self._ahead: dict[str, str] = {}
         self._looked_at_all = float("-inf")
         self._heard_at = float("-inf")
@@ -233,6 +234,7 @@ class Published:
         kept = marker == self._marker
         if not kept:
             self._versions.clear()
+            self._shown.clear()
         self._marker, self._heard_at = str(self._next_marker), time.monotonic()
         foreign = [
             total
@@ -241,6 +243,10 @@ class Published:
         ]
         self._note_foreign(foreign)
         return kept and not any(total.name in self._ahead for total in totals)
+
+    def unpublished(self, totals: Sequence[DailyTotal]) -> list[DailyTotal]:
+        """Return those totals that Redis does not show yet, as far as this process knows."""
+        return [total for total in totals if self._shown.get(total.name) != total.version]
 
     def news(self) -> list[str]:
         """Return sentences that have not been said yet; each kind is said once."""
@@ -267,7 +273,7 @@ class Published:
         if said == "older":
             self._ahead[total.name] = detail
             return True
-        self._versions[total.name] = total.version
+        self._versions[total.name] = self._shown[total.name] = total.version
         if said == "done" and detail:
             self._news["stranger"] = (
                 f"something else wrote {detail} to {self.prefix}{total.name} in Redis, which Sluiceway keeps; it wrote "
@@ -302,6 +308,18 @@ def publish(store: Store, published: Published, client: Redis) -> bool:
     return False
 
 
+class Behind(msgspec.Struct, frozen=True):
+    """How far Redis is behind the store: counters and UTC days that it shows wrongly, since how many seconds.
+
+    `answers` says whether Redis answered the last time it was spoken to.
+    """
+
+    counters: int
+    days: int
+    age_s: float
+    answers: bool
+
+
 class Look(msgspec.Struct, frozen=True):
     """What came of comparing the store with Redis: was there anything to write, and does Redis show it all now?"""
 
@@ -332,8 +350,20 @@ class Publisher:
         self._tell = tell
         self._redact = redact
         self._failures = 0
+        self._level_at = time.monotonic()
         self._closing = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="sluiceway-counters")
+
+    @property
+    def answers(self) -> bool:
+        """Whether Redis answered the last time it was spoken to."""
+        return not self._failures
+
+    def behind(self, totals: Sequence[DailyTotal]) -> Behind:
+        """Say how far Redis is behind the totals that the store holds now."""
+        left = self._published.unpublished(totals)
+        age_s = time.monotonic() - self._level_at if left else 0.0
+        return Behind(len(left), len({total.day for total in left}), age_s, self.answers)
 
     async def close(self) -> None:
         """Publish what is left, for two seconds at most."""
@@ -399,6 +429,8 @@ class Publisher:
         return _RETRY_S[min(self._failures, len(_RETRY_S)) - 1]
 
     def _succeeded(self, look: Look) -> None:
+        if look.complete:
+            self._level_at = time.monotonic()
         if self._failures and look.complete:
             self._failures = 0
             self._say("counters in Redis have caught up")

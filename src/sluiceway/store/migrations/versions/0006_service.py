@@ -10,6 +10,7 @@ depends_on = None
 
 _TO_RUN = sa.text("requested_at IS NOT NULL AND finished_at IS NULL")
 _DUE = sa.text("next_at IS NOT NULL")
+_GIVEN_UP = sa.text("next_at IS NULL AND delivered_at IS NULL")
 
 
 def upgrade() -> None:
@@ -118,6 +119,7 @@ def upgrade() -> None:
         comment="What is to be told to whom, and how that went; what is said of people is read when it is sent.",
     )
     _index("deliveries_due", "deliveries", ["next_at"], _DUE)
+    _index("deliveries_given_up", "deliveries", ["receiver"], _GIVEN_UP)
     op.create_index("deliveries_of_receiver", "deliveries", ["receiver_id", "id"])
 
 
