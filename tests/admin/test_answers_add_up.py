@@ -246,7 +246,7 @@ def failures(rows: Rows, within: set[str], wanted: Wanted) -> list[dict[str, Any
 @given(days=DAYS, wanted=WANTED)
 def test_groups_of_failures(seen: Seen, days: int, wanted: Wanted) -> None:
     found, failed = (
-        error_feed(seen.connection, EVERYBODY, NOW, days, wanted),
+        error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, days), wanted),
         failures(seen.rows, days_of(days), wanted),
     )
     expected: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -273,7 +273,7 @@ def test_failures_newest_first_page_by_page(seen: Seen, days: int, wanted: Wante
     newest = sorted(failed, key=lambda r: (r["closed_at"], r["id"]), reverse=True)[: limit * 3]
     got, before = [], None
     for _ in range(3):
-        page = errors(seen.connection, EVERYBODY, NOW, days, wanted, before=before, limit=limit)
+        page = errors(seen.connection, EVERYBODY, NOW, last_days(NOW, days), wanted, before=before, limit=limit)
         got += page.errors
         before = page.next
         if before is None:
@@ -283,8 +283,8 @@ def test_failures_newest_first_page_by_page(seen: Seen, days: int, wanted: Wante
 
 
 def test_a_group_opens_to_its_results_and_a_result_to_its_attempts(seen: Seen) -> None:
-    for group in error_feed(seen.connection, EVERYBODY, NOW, 17).groups[:10]:
-        page = errors(seen.connection, EVERYBODY, NOW, 17, fingerprint=group.fingerprint, limit=1000)
+    for group in error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 17)).groups[:10]:
+        page = errors(seen.connection, EVERYBODY, NOW, last_days(NOW, 17), fingerprint=group.fingerprint, limit=1000)
         assert len(page.errors) == group.results
         for error in page.errors[:3]:
             mine = [a["id"] for a in seen.rows["attempts"] if a["source_result_id"] == error.id]
@@ -293,14 +293,14 @@ def test_a_group_opens_to_its_results_and_a_result_to_its_attempts(seen: Seen) -
 
 
 def test_failures_of_an_earlier_system_appear_with_what_is_known(seen: Seen) -> None:
-    found = error_feed(seen.connection, EVERYBODY, NOW, 3)
+    found = error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 3))
     old = [p for p in seen.rows["prospects"] if p["last_run_id"] is None]
     assert found.old_prospects == len(old) == 3
     assert {(o.prospect_id, o.source, o.status) for o in found.old} >= {(p["id"], "exa", "failed") for p in old}
     assert {(o.at, o.error) for o in found.old} == {(None, None)}
     assert not any(read_statuses({o.source: o.status})[o.source].status == "complete" for o in found.old)
-    assert error_feed(seen.connection, EVERYBODY, NOW, 3, Wanted(tenant=TENANTS[0])).old_prospects == 1
-    assert error_feed(seen.connection, EVERYBODY, NOW, 3, Wanted(source="apollo")).old == []
+    assert error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 3), Wanted(tenant=TENANTS[0])).old_prospects == 1
+    assert error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 3), Wanted(source="apollo")).old == []
 
 
 # usage
@@ -414,8 +414,8 @@ def test_in_a_tenants_scope_every_answer_is_that_tenants_alone(
     limits = [limit for provider in quotas(c, scope, NOW).providers for limit in provider.limits]
     assert {limit.tenant_id for limit in limits} <= {tenant}
     failed = failures(theirs, within, wanted)
-    assert error_feed(c, scope, NOW, days, wanted).results == len(failed)
-    page = errors(c, scope, NOW, days, wanted, limit=1000).errors
+    assert error_feed(c, scope, NOW, last_days(NOW, days), wanted).results == len(failed)
+    page = errors(c, scope, NOW, last_days(NOW, days), wanted, limit=1000).errors
     assert {error.id for error in page} == {r["id"] for r in failed}
     expected = brute.usage(theirs, within, [str(by) for by in group_by], which)
     found = usage(c, scope, NOW, last_days(NOW, days), group_by, Which(**which), limit=10_000)
