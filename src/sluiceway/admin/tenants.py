@@ -128,6 +128,11 @@ def _class(at_most: int, at_least: int, count: int) -> Class:
     return Class.NEEDS_ATTENTION if at_most * 4 <= count else Class.MODERATE
 
 
+def only(found: TenantsActivity, tenant_id: str) -> TenantsActivity:
+    """Return what the answer says of one tenant, as it stands among all."""
+    return msgspec.structs.replace(found, tenants=[one for one in found.tenants if one.tenant_id == tenant_id])
+
+
 def with_users(connection: Connection, scope: Scope, found: TenantsActivity) -> TenantsActivity:
     """Return the same answer with what each user of these tenants did."""
     users = _by_user(connection, scope, found.about.window, [tenant.tenant_id for tenant in found.tenants])
