@@ -14,14 +14,8 @@ from sluiceway.admin.usage import AttemptRow
 from sluiceway.errors import NotThere
 from sluiceway.outcome import FAILURES, Status, read_statuses, timestamp
 from sluiceway.store.facts import ledger_horizon
-from sluiceway.store.schema import (
-    attempts,
-    error_days,
-    error_groups,
-    error_tenants,
-    prospects,
-    source_results,
-)
+from sluiceway.store.schema import attempts as every_attempt
+from sluiceway.store.schema import error_days, error_groups, error_tenants, prospects, source_results
 from sluiceway.tenancy.scope import Scope
 
 _NOT_A_FAILURE: Final = frozenset(Status) - FAILURES
@@ -306,6 +300,6 @@ def one_error(connection: Connection, scope: Scope, source_result_id: str) -> On
 
 def attempts_of(connection: Connection, scope: Scope, source_result_id: str) -> list[AttemptRow]:
     """Return the attempts a source result led to, oldest first."""
-    a = scope.of(attempts).c
+    a = scope.of(every_attempt).c
     query = select(*(a[name] for name in AttemptRow.__struct_fields__)).where(a.source_result_id == source_result_id)
     return [AttemptRow(*row) for row in connection.execute(query.order_by(a.begun_at, a.id))]

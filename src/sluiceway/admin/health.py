@@ -67,8 +67,8 @@ class Health(msgspec.Struct, frozen=True):
     breakers: list[Breaker]
     how: str = (
         "results by the day they were closed, attempts by the day they were admitted; durations from fixed buckets, "
-        "each 19 % longer than the one before; a provider without a breaker has not been in trouble; how breakers stood "
-        "on earlier days is not kept, but results that met an open one are circuit_open"
+        "each 19 % longer than the one before; a provider without a breaker has not been in trouble; how breakers "
+        "stood on earlier days is not kept, but results that met an open one are circuit_open"
     )
 
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from sluiceway.api import batches, prospects
+from sluiceway.api import activity, admin, batches, prospects, usage
 from sluiceway.api.answers import components
 from sluiceway.api.problems import handle_errors
 from sluiceway.api.world import Service
 
-ROUTERS: Final = (prospects.router, batches.router)
+ROUTERS: Final = (prospects.router, batches.router, usage.router, activity.router)
 """Everything below `/api/v1`."""
 
 _ABOUT: Final = """\
@@ -52,6 +52,7 @@ def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI
     for router in ROUTERS:
         v1.include_router(router)
     app.include_router(v1)
+    app.include_router(admin.router)
     handle_errors(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
