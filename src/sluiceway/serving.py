@@ -122,6 +122,10 @@ class _Trial:
             self._world.runner.stop()
 
 
+_MOST_PENDING = 2048
+"""Connections that may wait until they are taken up."""
+
+
 class Server(uvicorn.Server):
     """A server that tells the work of the end as soon as it is told."""
 
@@ -158,6 +162,7 @@ def serve(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen(_MOST_PENDING)  # before anybody is told, so that nobody is refused
         except OSError as error:
             raise BadInput(f"cannot listen on {host} port {port}: {error.strerror}; choose another (--port)") from None
         config = uvicorn.Config(

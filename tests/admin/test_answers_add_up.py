@@ -11,12 +11,11 @@ from typing import Any
 import brute
 import pytest
 from bench.ledger_world import NOW
-from brute import Rows, all_rows
+from brute import Rows, all_rows, spoil
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection
 
-from sluiceway import activity, rollups
 from sluiceway.admin.answer import Window, last_days
 from sluiceway.admin.dashboard import dashboard
 from sluiceway.admin.errors import Wanted, attempts_of, error_feed, errors
@@ -28,7 +27,6 @@ from sluiceway.admin.usage import OPEN, By, Which, attempts_behind, usage
 from sluiceway.outcome import FAILURES, ChargeKind, read_statuses
 from sluiceway.rollups.errors import normal_message
 from sluiceway.store.engine import Store
-from sluiceway.store.schema import metadata
 from sluiceway.tenancy.scope import Scope
 from sluiceway.usage.reconcile import fix, reconcile
 
@@ -56,25 +54,6 @@ def seen(request: pytest.FixtureRequest, world: Store) -> Iterator[Seen]:
             fix(connection, reconcile(connection, NOW))
         yield Seen(connection)
         connection.rollback()
-
-
-def spoil(connection: Connection, luck: random.Random) -> None:
-    """Change sums, take some away and invent others, in every table of sums."""
-    for rollup in (*rollups.ALL, activity.USER_DAYS, activity.ACTION_DAYS):
-        held = connection.execute(select(rollup.table)).mappings().all()
-        for row in luck.sample(held, min(3, len(held))):
-            key = [rollup.table.c[name] == row[name] for name in rollup.key]
-            change = {name: row[name] + luck.randint(1, 9) for name in rollup.sums}
-            connection.execute(update(rollup.table).where(*key).values(change))
-        for row in luck.sample(held, min(2, len(held))):
-            connection.execute(delete(rollup.table).where(*[rollup.table.c[name] == row[name] for name in rollup.key]))
-        invented = {
-            **held[0],
-            "day": "2026-11-20",
-            next(n for n in rollup.key if n not in ("day", "hour", "bucket")): "x",
-        }
-        connection.execute(insert(rollup.table).values(invented))
-    connection.execute(delete(metadata.tables["error_groups"]))
 
 
 def days_of(days: int) -> set[str]:
