@@ -94,7 +94,7 @@ def test_every_route_below_admin_is_tried_here(full: Served) -> None:
     described = {(method.upper(), path) for path, item in paths.items() for method in item if "/api/admin" in path}
     tried = {
         (method, path.partition("?")[0].replace("/apollo/requests/day", "/{quota_id}")
-         .replace("attempts/x", "attempts/{attempt_id}").replace("errors/x", "errors/{source_result_id}"))
+         .replace("attempts/x", "attempts/{attempt_id}").replace("errors/x", "errors/{result_id}"))
         for method, path in ROUTES
     }  # fmt: skip
     assert tried == described

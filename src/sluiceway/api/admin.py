@@ -161,10 +161,10 @@ async def read_error_groups(
     return Json(await asker.world.read(groups))
 
 
-@router.get("/errors/{source_result_id}", **answers(OneError, problems=[404]))
-async def read_error(source_result_id: str, asker: Operator) -> Json:
+@router.get("/errors/{result_id}", **answers(OneError, problems=[404]))
+async def read_error(result_id: str, asker: Operator) -> Json:
     """Open one failed source result to the attempts it led to, oldest first."""
-    return Json(await asker.world.read(one_error, asker.scope, source_result_id))
+    return Json(await asker.world.read(one_error, asker.scope, result_id))
 
 
 # What was used.
