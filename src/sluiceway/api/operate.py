@@ -179,7 +179,6 @@ async def resume(
     lifted, closed = await asker.world.write(go_on, what, name, by=asker.principal.actor, now=asker.world.now)
     if not lifted and not closed:
         raise NotThere(f"{what} {name}".strip() + " is not paused")
-    asker.world.runner.wake()
     return Response(status_code=204)
 
 
