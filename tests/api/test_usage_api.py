@@ -29,6 +29,13 @@ def called(served: Served, tenant: str = ACME, **changed: Any) -> None:
     write(served.store, Begin(attempt), a_finish(attempt, A_CREDIT))
 
 
+def own_credential(served: Served, tenant: str = ACME) -> str:
+    """A tenant's own key for Apollo; returns its id."""
+    key, now = SecretKey("k" * 32), served.store.clock.now()
+    with served.store.change() as connection:
+        return set_credential(connection, tenant, "apollo", f"{tenant}-key", key, by="test", now=now).id
+
+
 def days_back(days: int) -> str:
     return f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%d}"
 
@@ -113,10 +120,10 @@ def test_usage_is_ones_own_by_provider_and_day(served: Served) -> None:
 
 def test_what_own_credentials_paid_for_is_told_apart(served: Served) -> None:
     called(served)
-    called(served, credential_id="acme's own")
-    attempt = an_attempt(tenant_id=ACME, day=TODAY, credential_id="acme's own")
+    called(served, credential_id=(own := own_credential(served)))
+    attempt = an_attempt(tenant_id=ACME, day=TODAY, credential_id=own)
     write(served.store, Begin(attempt), a_finish(attempt, FREE))
-    called(served, GLOBEX, credential_id="globex's own")
+    called(served, GLOBEX, credential_id=own_credential(served, GLOBEX))
     (row,) = served.get("/usage").json()["rows"]
     assert row["counted"]["billed"] == 2
     assert row["own"] == {"billed": 1, "milli_credits": 1000, "usd_micros": 26_000, "unpriced": 0}
@@ -148,10 +155,7 @@ def test_limits_that_hold_are_told_and_what_others_use_is_not(served: Served) ->
 def test_no_limit_holds_for_ones_own_credential(served: Served) -> None:
     limit(served, 2)
     limit(served, 3, provider="exa")
-    with served.store.change() as connection:
-        set_credential(
-            connection, ACME, "apollo", "acmes-own-key", SecretKey("k" * 32), by="test", now=served.store.clock.now()
-        )
+    own_credential(served)
     found = served.get("/usage/limits").json()
     assert found["own"] == ["apollo"]
     assert [one["provider"] for one in found["limits"]] == ["exa"]

@@ -74,7 +74,10 @@ def tenant_usage(connection: Connection, scope: Scope, now: datetime, days: int 
 
 
 def _own(connection: Connection, scope: Scope, window: Window) -> dict[tuple[str, ...], OwnCalls]:
-    a = scope.of(attempts).c
+    a, c = scope.of(attempts).c, scope.of(provider_credentials).c
+    providers = list(connection.execute(select(c.provider).distinct()).scalars())  # by which the index is found
+    if not providers:
+        return {}
     billed = a.charge == ChargeKind.BILLED
     own = a.credential_id != literal_column(f"'{PLATFORM}'")  # no parameter, or SQLite does not see its index
     sums = (
@@ -83,7 +86,8 @@ def _own(connection: Connection, scope: Scope, window: Window) -> dict[tuple[str
         func.coalesce(func.sum(a.usd_micros), 0),
         func.count().filter(a.usd_micros.is_(None)),
     )
-    query = select(a.day, a.provider, *sums).where(own, billed, a.day >= window.since, a.day <= window.until)
+    query = select(a.day, a.provider, *sums).where(a.provider.in_(providers), own, billed)
+    query = query.where(a.day >= window.since, a.day <= window.until)
     found = connection.execute(query.group_by(a.day, a.provider))
     return {(day, provider): OwnCalls(*map(int, sums)) for day, provider, *sums in found}
 
