@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from sluiceway.admin.errors import Wanted, error_feed, errors
 from sluiceway.admin.funnel import funnel
 from sluiceway.admin.health import health
 from sluiceway.admin.quota import quotas
-from sluiceway.admin.tenants import tenants_activity, users_activity
+from sluiceway.admin.tenant_usage import limits_that_hold, tenant_usage
+from sluiceway.admin.tenants import tenants_activity, users_activity, with_users
 from sluiceway.admin.usage import By, Which, attempts_behind, usage
+from sluiceway.api.activity import acts, user_days
 from sluiceway.store.engine import Store, open_store
 from sluiceway.tenancy.scope import Scope
 
@@ -38,12 +41,14 @@ TIMES = 40
 Ask = Callable[[Connection], Any]
 
 ALL = Scope(None)
-_TENANT = "tenant-007"
+_TENANT, _USER = "tenant-007", "tenant-007-user-0"
+_MONTH = timedelta(days=30)
 ASKED: dict[str, Ask] = {
     "dashboard, 14 days": lambda c: dashboard(c, ALL, NOW),
     "dashboard, 90 days": lambda c: dashboard(c, ALL, NOW, 90),
     "tenants, 7 days": lambda c: tenants_activity(c, ALL, NOW),
     "tenants, 30 days": lambda c: tenants_activity(c, ALL, NOW, 30),
+    "tenants with their users, 7 days": lambda c: with_users(c, ALL, tenants_activity(c, ALL, NOW)),
     "users of a tenant, 7 days": lambda c: users_activity(c, ALL, NOW, _TENANT),
     "health, 14 days": lambda c: health(c, ALL, NOW),
     "health, 90 days": lambda c: health(c, ALL, NOW, 90),
@@ -51,11 +56,12 @@ ASKED: dict[str, Ask] = {
     "quota, 14 days": lambda c: quotas(c, ALL, NOW),
     "funnel, 30 days (distinct)": lambda c: funnel(c, ALL, NOW),
     "funnel, 90 days (distinct)": lambda c: funnel(c, ALL, NOW, 90),
-    "error groups, 14 days": lambda c: error_feed(c, ALL, NOW),
-    "error groups, 90 days": lambda c: error_feed(c, ALL, NOW, 90),
-    "error groups of a tenant, 14 days": lambda c: error_feed(c, ALL, NOW, 14, Wanted(tenant=_TENANT)),
-    "errors, newest": lambda c: errors(c, ALL, NOW, 90),
-    "errors with a text, newest": lambda c: errors(c, ALL, NOW, 90, Wanted(text="this key")),
+    "error groups, 14 days": lambda c: error_feed(c, ALL, NOW, last_days(NOW, 14)),
+    "error groups, 90 days": lambda c: error_feed(c, ALL, NOW, last_days(NOW, 90)),
+    "error groups of a tenant, 14 days": lambda c: error_feed(c, ALL, NOW, last_days(NOW, 14), Wanted(tenant=_TENANT)),
+    "error groups of 14 days that are over": lambda c: error_feed(c, ALL, NOW, last_days(NOW - _MONTH, 14)),
+    "errors, newest": lambda c: errors(c, ALL, NOW, last_days(NOW, 90)),
+    "errors with a text, newest": lambda c: errors(c, ALL, NOW, last_days(NOW, 90), Wanted(text="this key")),
     "usage by provider and day, 14 days": lambda c: usage(c, ALL, NOW, last_days(NOW, 14), (By.PROVIDER, By.DAY)),
     "usage by provider and hour, 14 days": lambda c: usage(c, ALL, NOW, last_days(NOW, 14), (By.PROVIDER, By.HOUR)),
     "usage by tenant and provider, 14 days": lambda c: usage(c, ALL, NOW, last_days(NOW, 14), (By.TENANT, By.PROVIDER)),
@@ -68,6 +74,13 @@ ASKED: dict[str, Ask] = {
     "attempts of a user by key, a page": lambda c: attempts_behind(
         c, ALL, NOW, last_days(NOW, 90), Which(user="tenant-120-user-0", trigger="api")
     ),
+    "a tenant's own usage, 30 days": lambda c: tenant_usage(c, Scope(_TENANT), NOW),
+    "the limits that hold for a tenant": lambda c: limits_that_hold(c, Scope(_TENANT), _TENANT, NOW),
+    "what a tenant's users did, a page": lambda c: acts(
+        c, Scope(_TENANT), NOW, last_days(NOW, 30), None, None, None, 50
+    ),
+    "what a user did, a page": lambda c: acts(c, Scope(_TENANT), NOW, last_days(NOW, 90), _USER, None, None, 50),
+    "a tenant's users by day, 14 days": lambda c: user_days(c, Scope(_TENANT), NOW, last_days(NOW, 14), None, None),
 }
 NAIVE = text(
     "SELECT provider, tenant_id, day, count(*), sum(CASE WHEN charge = 'billed' THEN 1 ELSE 0 END), sum(usd_micros) "

@@ -331,7 +331,7 @@ class _World:
     def _around_it(self) -> None:
         at = timestamp(self._now - timedelta(hours=2))
         breaker = {
-            "provider": "exa", "credential_id": "platform", "state": "open", "cause": "troubled",
+            "provider": "exa", "credential_id": "platform", "state": "open", "cause": "failing",
             "reason": "20 failures in a row", "credential_digest": "d", "changed_at": at, "probe_at": None, "trips": 1,
         }  # fmt: skip
         self._connection.execute(insert(breakers), [breaker])

@@ -22,7 +22,8 @@ ASKED = {"complete", "no_data"}
 
 
 def test_every_unit_and_clock_there_is_can_be_chosen() -> None:
-    assert {each.value for each in Per} == {each.value for each in QuotaClock}
+    chosen_with_a_batch = QuotaClock.BATCH
+    assert {each.value for each in Per} == {each.value for each in QuotaClock} - {chosen_with_a_batch}
     assert {each.value for each in Offered} == {each.value for each in Unit}
 
 
@@ -127,7 +128,9 @@ def test_a_pause_of_everything_stops_everything_and_one_of_somebody_else_nothing
     assert desk.requests("exa") == 0
     desk.look("resume", "all", "--database", desk.url)
     assert "is not paused" in desk.look("resume", "all", "--database", desk.url).err
-    desk.look("pause", "tenant", "somebody-else", "--database", desk.url)
+    assert "there is no tenant" in desk.look("pause", "tenant", "somebody-else", "--database", desk.url).err
+    desk.look("tenant", "add", "somebody-else", "--database", desk.url)
+    assert desk.look("pause", "tenant", "somebody-else", "--database", desk.url).code == 0
     desk.finished(first, "--sources", "exa")
     desk.finished(second, "--sources", "exa")
     assert desk.requests("exa") == 8

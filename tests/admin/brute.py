@@ -1,13 +1,15 @@
-"""The answers, computed in plain Python from the ledger's and the activity's own rows."""
+"""The answers, computed in plain Python from the ledger's and the activity's own rows; and how to spoil the sums."""
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, insert, select, update
 
+from sluiceway import activity, rollups
 from sluiceway.outcome import ANSWERED, FAILURES
 from sluiceway.rollups.durations import BOUNDS_US
 from sluiceway.store.schema import metadata
@@ -109,3 +111,22 @@ def usage(
                 sums[name] += attempt[name] or 0
             sums["unpriced"] += attempt["charge"] == "billed" and attempt["usd_micros"] is None
     return found
+
+
+def spoil(connection: Connection, luck: random.Random) -> None:
+    """Change sums, take some away and invent others, in every table of sums."""
+    for rollup in (*rollups.ALL, activity.USER_DAYS, activity.ACTION_DAYS):
+        held = connection.execute(select(rollup.table)).mappings().all()
+        for row in luck.sample(held, min(3, len(held))):
+            key = [rollup.table.c[name] == row[name] for name in rollup.key]
+            change = {name: row[name] + luck.randint(1, 9) for name in rollup.sums}
+            connection.execute(update(rollup.table).where(*key).values(change))
+        for row in luck.sample(held, min(2, len(held))):
+            connection.execute(delete(rollup.table).where(*[rollup.table.c[name] == row[name] for name in rollup.key]))
+        invented = {
+            **held[0],
+            "day": held[0]["day"],
+            next(n for n in rollup.key if n not in ("day", "hour", "bucket")): "x",
+        }
+        connection.execute(insert(rollup.table).values(invented))
+    connection.execute(delete(metadata.tables["error_groups"]))

@@ -11,12 +11,11 @@ from typing import Any
 import brute
 import pytest
 from bench.ledger_world import NOW
-from brute import Rows, all_rows
+from brute import Rows, all_rows, spoil
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection
 
-from sluiceway import activity, rollups
 from sluiceway.admin.answer import Window, last_days
 from sluiceway.admin.dashboard import dashboard
 from sluiceway.admin.errors import Wanted, attempts_of, error_feed, errors
@@ -28,7 +27,6 @@ from sluiceway.admin.usage import OPEN, By, Which, attempts_behind, usage
 from sluiceway.outcome import FAILURES, ChargeKind, read_statuses
 from sluiceway.rollups.errors import normal_message
 from sluiceway.store.engine import Store
-from sluiceway.store.schema import metadata
 from sluiceway.tenancy.scope import Scope
 from sluiceway.usage.reconcile import fix, reconcile
 
@@ -56,25 +54,6 @@ def seen(request: pytest.FixtureRequest, world: Store) -> Iterator[Seen]:
             fix(connection, reconcile(connection, NOW))
         yield Seen(connection)
         connection.rollback()
-
-
-def spoil(connection: Connection, luck: random.Random) -> None:
-    """Change sums, take some away and invent others, in every table of sums."""
-    for rollup in (*rollups.ALL, activity.USER_DAYS, activity.ACTION_DAYS):
-        held = connection.execute(select(rollup.table)).mappings().all()
-        for row in luck.sample(held, min(3, len(held))):
-            key = [rollup.table.c[name] == row[name] for name in rollup.key]
-            change = {name: row[name] + luck.randint(1, 9) for name in rollup.sums}
-            connection.execute(update(rollup.table).where(*key).values(change))
-        for row in luck.sample(held, min(2, len(held))):
-            connection.execute(delete(rollup.table).where(*[rollup.table.c[name] == row[name] for name in rollup.key]))
-        invented = {
-            **held[0],
-            "day": "2026-11-20",
-            next(n for n in rollup.key if n not in ("day", "hour", "bucket")): "x",
-        }
-        connection.execute(insert(rollup.table).values(invented))
-    connection.execute(delete(metadata.tables["error_groups"]))
 
 
 def days_of(days: int) -> set[str]:
@@ -243,12 +222,11 @@ def failures(rows: Rows, within: set[str], wanted: Wanted) -> list[dict[str, Any
 
 
 @settings(max_examples=40, deadline=None)
-@given(days=DAYS, wanted=WANTED)
-def test_groups_of_failures(seen: Seen, days: int, wanted: Wanted) -> None:
-    found, failed = (
-        error_feed(seen.connection, EVERYBODY, NOW, days, wanted),
-        failures(seen.rows, days_of(days), wanted),
-    )
+@given(days=DAYS, back=st.sampled_from([0, 0, 1, 5]), wanted=WANTED)
+def test_groups_of_failures(seen: Seen, days: int, back: int, wanted: Wanted) -> None:
+    window = last_days(NOW - timedelta(days=back), days)
+    found = error_feed(seen.connection, EVERYBODY, NOW, window, wanted)
+    failed = failures(seen.rows, set(window.days()), wanted)
     expected: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for r in failed:
         expected[r["source"], r["status"], normal_message(r["error"])].append(r)
@@ -261,7 +239,7 @@ def test_groups_of_failures(seen: Seen, days: int, wanted: Wanted) -> None:
         assert group.results == len(mine)
         assert group.tenants == len({r["tenant_id"] for r in mine})
         assert group.last_seen == max(r["closed_at"] for r in mine)
-        alike = mine if wanted.tenant else [r for r in ever if r["fingerprint"] == group.fingerprint]
+        alike = mine if wanted.tenant or back else [r for r in ever if r["fingerprint"] == group.fingerprint]
         assert group.first_seen == min(r["closed_at"] for r in alike)
         assert {r["fingerprint"] for r in mine} == {group.fingerprint}
 
@@ -273,7 +251,7 @@ def test_failures_newest_first_page_by_page(seen: Seen, days: int, wanted: Wante
     newest = sorted(failed, key=lambda r: (r["closed_at"], r["id"]), reverse=True)[: limit * 3]
     got, before = [], None
     for _ in range(3):
-        page = errors(seen.connection, EVERYBODY, NOW, days, wanted, before=before, limit=limit)
+        page = errors(seen.connection, EVERYBODY, NOW, last_days(NOW, days), wanted, before=before, limit=limit)
         got += page.errors
         before = page.next
         if before is None:
@@ -283,8 +261,8 @@ def test_failures_newest_first_page_by_page(seen: Seen, days: int, wanted: Wante
 
 
 def test_a_group_opens_to_its_results_and_a_result_to_its_attempts(seen: Seen) -> None:
-    for group in error_feed(seen.connection, EVERYBODY, NOW, 17).groups[:10]:
-        page = errors(seen.connection, EVERYBODY, NOW, 17, fingerprint=group.fingerprint, limit=1000)
+    for group in error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 17)).groups[:10]:
+        page = errors(seen.connection, EVERYBODY, NOW, last_days(NOW, 17), fingerprint=group.fingerprint, limit=1000)
         assert len(page.errors) == group.results
         for error in page.errors[:3]:
             mine = [a["id"] for a in seen.rows["attempts"] if a["source_result_id"] == error.id]
@@ -293,14 +271,14 @@ def test_a_group_opens_to_its_results_and_a_result_to_its_attempts(seen: Seen) -
 
 
 def test_failures_of_an_earlier_system_appear_with_what_is_known(seen: Seen) -> None:
-    found = error_feed(seen.connection, EVERYBODY, NOW, 3)
+    found = error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 3))
     old = [p for p in seen.rows["prospects"] if p["last_run_id"] is None]
     assert found.old_prospects == len(old) == 3
     assert {(o.prospect_id, o.source, o.status) for o in found.old} >= {(p["id"], "exa", "failed") for p in old}
     assert {(o.at, o.error) for o in found.old} == {(None, None)}
     assert not any(read_statuses({o.source: o.status})[o.source].status == "complete" for o in found.old)
-    assert error_feed(seen.connection, EVERYBODY, NOW, 3, Wanted(tenant=TENANTS[0])).old_prospects == 1
-    assert error_feed(seen.connection, EVERYBODY, NOW, 3, Wanted(source="apollo")).old == []
+    assert error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 3), Wanted(tenant=TENANTS[0])).old_prospects == 1
+    assert error_feed(seen.connection, EVERYBODY, NOW, last_days(NOW, 3), Wanted(source="apollo")).old == []
 
 
 # usage
@@ -414,8 +392,8 @@ def test_in_a_tenants_scope_every_answer_is_that_tenants_alone(
     limits = [limit for provider in quotas(c, scope, NOW).providers for limit in provider.limits]
     assert {limit.tenant_id for limit in limits} <= {tenant}
     failed = failures(theirs, within, wanted)
-    assert error_feed(c, scope, NOW, days, wanted).results == len(failed)
-    page = errors(c, scope, NOW, days, wanted, limit=1000).errors
+    assert error_feed(c, scope, NOW, last_days(NOW, days), wanted).results == len(failed)
+    page = errors(c, scope, NOW, last_days(NOW, days), wanted, limit=1000).errors
     assert {error.id for error in page} == {r["id"] for r in failed}
     expected = brute.usage(theirs, within, [str(by) for by in group_by], which)
     found = usage(c, scope, NOW, last_days(NOW, days), group_by, Which(**which), limit=10_000)

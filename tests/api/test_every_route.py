@@ -86,6 +86,7 @@ def _everything(served: Served) -> dict[str, str]:
             "user_id": served.users[f"agent@{ACME}"].id,
             "key_id": one(api_keys.c.id, api_keys.c.tenant_id == ACME),
             "tenant_id": ACME,
+            "quota_id": "apollo/requests/day",
             "webhook_id": webhook["id"],
         }
 

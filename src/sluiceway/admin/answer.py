@@ -59,6 +59,17 @@ def window_of(since: str, until: str) -> Window:
     return Window(since, until)
 
 
+def days_between(now: datetime, since: str | None, until: str | None, otherwise: int) -> Window:
+    """Return the UTC days from one to another: up to today, or as many as `otherwise`, where one is not given."""
+    until = until or now.astimezone(UTC).date().isoformat()
+    if since is None:
+        try:
+            since = (datetime.fromisoformat(until) - timedelta(days=otherwise - 1)).date().isoformat()
+        except (ValueError, OverflowError):
+            raise BadInput(f"{until!r} is no day such as 2026-11-24") from None
+    return window_of(since, until)
+
+
 def about(window: Window, now: datetime, *source: str) -> About:
     """Return what an answer says about itself."""
     return About(window, timestamp(now), tuple(map(str, source)))

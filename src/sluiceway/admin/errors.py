@@ -9,17 +9,13 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, FromClause, Select, and_, func, literal_column, or_, select
 
-from sluiceway.admin.answer import About, Window, about, last_days
+from sluiceway.admin.answer import About, Window, about
 from sluiceway.admin.usage import AttemptRow
-from sluiceway.outcome import FAILURES, Status, read_statuses
-from sluiceway.store.schema import (
-    attempts,
-    error_days,
-    error_groups,
-    error_tenants,
-    prospects,
-    source_results,
-)
+from sluiceway.errors import NotThere
+from sluiceway.outcome import FAILURES, Status, read_statuses, timestamp
+from sluiceway.store.facts import ledger_horizon
+from sluiceway.store.schema import attempts as every_attempt
+from sluiceway.store.schema import error_days, error_groups, error_tenants, prospects, source_results
 from sluiceway.tenancy.scope import Scope
 
 _NOT_A_FAILURE: Final = frozenset(Status) - FAILURES
@@ -44,8 +40,8 @@ EVERYTHING: Final = Wanted()
 class ErrorGroup(msgspec.Struct, frozen=True):
     """Failures that say the same. `results` is how many were closed on the days of the answer.
 
-    `first_seen` and `last_seen` are of all time (with a tenant: that tenant's, on these days). `tenants` is how many
-    tenants it was last seen for on these days.
+    `first_seen` and `last_seen` are of all time (of a tenant, or of days that are over: on these days). `tenants` is
+    how many tenants it was seen for on these days.
     """
 
     fingerprint: str
@@ -92,15 +88,16 @@ def error_feed(
     connection: Connection,
     scope: Scope,
     now: datetime,
-    days: int = 14,
+    window: Window,
     wanted: Wanted = EVERYTHING,
     *,
     limit: int = 200,
 ) -> ErrorGroups:
-    """Return what failed on the last UTC days, in groups."""
-    window = last_days(now, days)
+    """Return what failed on some UTC days, in groups."""
     of_all = scope.tenant_id is None and wanted.tenant is None
-    rows = _groups(scope, window, wanted) if of_all else _groups_of_tenant(scope, window, wanted)
+    # the sums know when a tenant was last seen, which tells nothing of days that ended before
+    up_to_now = window.until >= timestamp(now)[:10]
+    rows = _groups(scope, window, wanted) if of_all and up_to_now else _groups_of_results(scope, window, wanted)
     groups = [ErrorGroup(*row) for row in connection.execute(rows)]
     old = list(_old(connection, scope, wanted, limit))
     return ErrorGroups(
@@ -126,7 +123,7 @@ def _groups(scope: Scope, window: Window, wanted: Wanted) -> Select[Any]:
     return query.where(*_alike(wanted)).order_by(g.last_seen.desc(), g.fingerprint)
 
 
-def _groups_of_tenant(scope: Scope, window: Window, wanted: Wanted) -> Select[Any]:
+def _groups_of_results(scope: Scope, window: Window, wanted: Wanted) -> Select[Any]:
     results = scope.of(source_results)
     g, r = error_groups.c, results.c
     last = func.max(r.closed_at)
@@ -206,26 +203,30 @@ class ErrorRow(msgspec.Struct, frozen=True):
 
 
 class Errors(msgspec.Struct, frozen=True):
-    """A page of failed source results, newest first; `next` is where the following page begins."""
+    """A page of failed source results, newest first; `next` is where the following page begins.
+
+    `old` are failures of which only words are known, and not when they were: they are on the last page.
+    """
 
     about: About
     errors: list[ErrorRow]
     next: tuple[str, str] | None
+    old: list[OldStatus] = []
 
 
 def errors(
     connection: Connection,
     scope: Scope,
     now: datetime,
-    days: int = 14,
+    window: Window,
     wanted: Wanted = EVERYTHING,
     *,
     fingerprint: str | None = None,
     before: tuple[str, str] | None = None,
     limit: int = 100,
 ) -> Errors:
-    """Return failed source results of the last UTC days, all or of one group; `before` is the `next` of a page."""
-    window, results = last_days(now, days), scope.of(source_results)
+    """Return failed source results of some UTC days, all or of one group; `before` is the `next` of a page."""
+    results = scope.of(source_results)
     r = results.c
     query = select(*(r[name] for name in ErrorRow.__struct_fields__)).where(r.fingerprint.is_not(None))
     query = query.where(r.closed_at >= window.since, r.closed_at < _after(window))
@@ -236,7 +237,8 @@ def errors(
     groups = [fingerprint] if fingerprint is not None else _groups_alike(connection, wanted)
     found = _newest(connection, query, results, groups, window, limit + 1)
     more = (found[limit - 1].closed_at, found[limit - 1].id) if len(found) > limit else None
-    return Errors(about(window, now, "source_results", "error_groups"), found[:limit], more)
+    old = list(_old(connection, scope, wanted, limit)) if more is None and fingerprint is None else []
+    return Errors(about(window, now, "source_results", "error_groups", "prospects"), found[:limit], more, old)
 
 
 def _groups_alike(connection: Connection, wanted: Wanted) -> list[str] | None:
@@ -274,8 +276,30 @@ def _are_few(connection: Connection, groups: Sequence[str], window: Window) -> b
     return sum(counts.get(one, 0) for one in groups) * _SPARSE < sum(counts.values())
 
 
+class OneError(msgspec.Struct, frozen=True):
+    """A failed source result with the attempts it led to, oldest first.
+
+    `attempts_dropped` says that single calls of its days were dropped by age, so that which they were is not known.
+    """
+
+    error: ErrorRow
+    attempts: list[AttemptRow]
+    attempts_dropped: bool
+
+
+def one_error(connection: Connection, scope: Scope, source_result_id: str) -> OneError:
+    """Return a failed source result with its attempts; raises `NotThere` where there is none of that id."""
+    r = scope.of(source_results).c
+    query = select(*(r[name] for name in ErrorRow.__struct_fields__), r.opened_at)
+    row = connection.execute(query.where(r.id == source_result_id, r.fingerprint.is_not(None))).first()
+    if row is None:
+        raise NotThere(f"there is no failed source result {source_result_id!r}")
+    dropped = row.opened_at[:10] <= (ledger_horizon(connection) or "")
+    return OneError(ErrorRow(*row[:-1]), attempts_of(connection, scope, source_result_id), dropped)
+
+
 def attempts_of(connection: Connection, scope: Scope, source_result_id: str) -> list[AttemptRow]:
     """Return the attempts a source result led to, oldest first."""
-    a = scope.of(attempts).c
+    a = scope.of(every_attempt).c
     query = select(*(a[name] for name in AttemptRow.__struct_fields__)).where(a.source_result_id == source_result_id)
     return [AttemptRow(*row) for row in connection.execute(query.order_by(a.begun_at, a.id))]

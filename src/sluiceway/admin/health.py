@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, FromClause, func, select
+from sqlalchemy import Connection, FromClause, func, or_, select
 
 from sluiceway.admin.answer import About, Figure, Window, about, last_days, rate_figures
 from sluiceway.outcome import rates
 from sluiceway.rollups.durations import BOUNDS_US, quantile_us
-from sluiceway.store.schema import breakers, duration_days, outcome_days, tenant_duration_days, tenant_outcome_days
+from sluiceway.store.schema import (
+    breakers,
+    duration_days,
+    outcome_days,
+    provider_credentials,
+    tenant_duration_days,
+    tenant_outcome_days,
+)
 from sluiceway.tenancy.scope import Scope
+from sluiceway.usage.counter import PLATFORM
 
 _EVERY_DAY: Final = ""
+_NOBODY: Final[Mapping[str, str]] = {}
 
 
 class SourceHealth(msgspec.Struct, frozen=True):
     """One source on one UTC day, or over all (`day` is `None`): results by status, and how long attempts took.
 
     `p50_us` and `p95_us` are bounds of buckets, in microseconds: half, and 19 of 20, attempts took at most so long.
+    `breaker` is as it stands now for the platform's credential; of days, and of providers that are not known, `None`.
     """
 
     day: str | None
@@ -33,6 +43,7 @@ class SourceHealth(msgspec.Struct, frozen=True):
     attempts: int
     p50_us: Figure
     p95_us: Figure
+    breaker: str | None = None
 
 
 class Breaker(msgspec.Struct, frozen=True):
@@ -56,30 +67,41 @@ class Health(msgspec.Struct, frozen=True):
     breakers: list[Breaker]
     how: str = (
         "results by the day they were closed, attempts by the day they were admitted; durations from fixed buckets, "
-        "each 19 % longer than the one before; a provider without a breaker has not been in trouble"
+        "each 19 % longer than the one before; a provider without a breaker has not been in trouble; how breakers "
+        "stood on earlier days is not kept, but results that met an open one are circuit_open"
     )
 
 
-def health(connection: Connection, scope: Scope, now: datetime, days: int = 14) -> Health:
-    """Return how every source did on the last UTC days, for everybody or for one tenant."""
+def health(
+    connection: Connection, scope: Scope, now: datetime, days: int = 14, providers: Mapping[str, str] = _NOBODY
+) -> Health:
+    """Return how every source did on the last UTC days, for everybody or for one tenant.
+
+    `providers` says, by source, whose breaker is the source's; a source in it is shown even if it did nothing.
+    """
     window = last_days(now, days)
     of_all = scope.tenant_id is None
     results, took = (outcome_days, duration_days) if of_all else _of_tenant(scope)
     outcomes = _sums(connection, results, "status", "results", window)
     durations = _sums(connection, took, "bucket", "attempts", window)
-    sources = sorted({key[1] for key in outcomes.keys() | durations.keys()})
+    sources = sorted({key[1] for key in outcomes.keys() | durations.keys()} | providers.keys())
     each = [
         _health(day, source, outcomes.get((day, source), {}), durations.get((day, source), {}))
         for day in window.days()
         for source in sources
         if (day, source) in outcomes or (day, source) in durations
     ]
+    found = _breakers(connection, scope)
+    stands = _by_source(found, providers)
     whole = [
-        _health(None, source, outcomes.get((_EVERY_DAY, source), {}), durations.get((_EVERY_DAY, source), {}))
+        msgspec.structs.replace(
+            _health(None, source, outcomes.get((_EVERY_DAY, source), {}), durations.get((_EVERY_DAY, source), {})),
+            breaker=stands.get(source),
+        )
         for source in sources
     ]
     tables = (("" if of_all else "tenant_") + name for name in ("outcome_days", "duration_days"))
-    return Health(about(window, now, *tables, "breakers"), whole, each, _breakers(connection))
+    return Health(about(window, now, *tables, "breakers"), whole, each, found)
 
 
 def _health(day: str | None, source: str, outcomes: Mapping[str, int], durations: Mapping[int, int]) -> SourceHealth:
@@ -115,7 +137,16 @@ def _sums(connection: Connection, table: FromClause, kind: str, count: str, wind
     return found
 
 
-def _breakers(connection: Connection) -> list[Breaker]:
-    columns = [breakers.c[name] for name in Breaker.__struct_fields__]
-    query = select(*columns).order_by(breakers.c.provider, breakers.c.credential_id)
+def _breakers(connection: Connection, scope: Scope) -> list[Breaker]:
+    """Return the breakers there are; in a tenant's scope, the platform's and those of the tenant's own credentials."""
+    b = breakers.c
+    query = select(*(b[name] for name in Breaker.__struct_fields__)).order_by(b.provider, b.credential_id)
+    if scope.tenant_id is not None:
+        own = select(scope.of(provider_credentials).c.id)
+        query = query.where(or_(b.credential_id == PLATFORM, b.credential_id.in_(own)))
     return [Breaker(*row) for row in connection.execute(query)]
+
+
+def _by_source(found: Iterable[Breaker], providers: Mapping[str, str]) -> dict[str, str]:
+    states = {one.provider: one.state for one in found if one.credential_id == PLATFORM}
+    return {source: states.get(provider, "closed") for source, provider in providers.items()}

@@ -30,6 +30,7 @@ class LimitUse(msgspec.Struct, frozen=True):
     `used` is with what is `pending`: reserved for calls whose price is not known yet.
     """
 
+    id: str
     provider: str
     tenant_id: str | None
     unit: Unit
@@ -127,7 +128,7 @@ def _limits(connection: Connection, scope: Scope, now: datetime) -> dict[str, li
 def _limit_use(use: Use, outlook: Forecast | NotEnough) -> LimitUse:
     quota, window = use.quota, use.window
     return LimitUse(
-        quota.provider, quota.tenant_id, quota.unit, quota.clock, quota.shown(), quota.hard, quota.amount,
+        quota.id, quota.provider, quota.tenant_id, quota.unit, quota.clock, quota.shown(), quota.hard, quota.amount,
         use.used, use.pending, use.left, window.opens_at, window.closes_at, outlook,
     )  # fmt: skip
 
@@ -154,11 +155,7 @@ def _meters(connection: Connection, window: Window) -> dict[str, list[MeterUse]]
 
 def _over(days: Iterable[int]) -> Figure:
     amounts = list(days)
-    return (
-        Figure(sum(amounts))
-        if amounts
-        else Figure(None, "its readings were not compared with our attempts on these days")
-    )
+    return Figure(sum(amounts)) if amounts else Figure(None, _NOT_COMPARED)
 
 
 def _history(connection: Connection, window: Window) -> dict[str, list[UsedDay]]:

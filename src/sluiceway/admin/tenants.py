@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -30,10 +30,22 @@ class Class(StrEnum):
     UNRANKED = "unranked"
 
 
+class UserActivity(msgspec.Struct, frozen=True):
+    """What one user did on the days of the answer."""
+
+    user_id: str
+    actions: int
+    searches: int
+    views: int
+    enrichments: int
+    exports: int
+    last_active: str
+
+
 class TenantActivity(msgspec.Struct, frozen=True):
     """What one tenant did on the days of the answer. Dollars are known ones; `unpriced` calls are in no sum.
 
-    `actions` is everything its users did, which its class is about.
+    `actions` is everything its users did, which its class is about. `by_user` is what each did, where that was asked.
     """
 
     tenant_id: str
@@ -48,6 +60,7 @@ class TenantActivity(msgspec.Struct, frozen=True):
     last_active: str | None
     standing: Class
     share_below: Figure
+    by_user: list[UserActivity] | None = None
 
 
 class TenantsActivity(msgspec.Struct, frozen=True):
@@ -60,18 +73,6 @@ class TenantsActivity(msgspec.Struct, frozen=True):
         "tie stand together, and on a border between two classes they are moderate; a tenant nothing was ever recorded "
         f"for is new; under {_FEWEST} tenants with data nobody is ranked"
     )
-
-
-class UserActivity(msgspec.Struct, frozen=True):
-    """What one user did on the days of the answer."""
-
-    user_id: str
-    actions: int
-    searches: int
-    views: int
-    enrichments: int
-    exports: int
-    last_active: str
 
 
 class UsersActivity(msgspec.Struct, frozen=True):
@@ -127,19 +128,40 @@ def _class(at_most: int, at_least: int, count: int) -> Class:
     return Class.NEEDS_ATTENTION if at_most * 4 <= count else Class.MODERATE
 
 
+def only(found: TenantsActivity, tenant_id: str) -> TenantsActivity:
+    """Return what the answer says of one tenant, as it stands among all."""
+    return msgspec.structs.replace(found, tenants=[one for one in found.tenants if one.tenant_id == tenant_id])
+
+
+def with_users(connection: Connection, scope: Scope, found: TenantsActivity) -> TenantsActivity:
+    """Return the same answer with what each user of these tenants did."""
+    users = _by_user(connection, scope, found.about.window, [tenant.tenant_id for tenant in found.tenants])
+    tenants = [msgspec.structs.replace(one, by_user=users.get(one.tenant_id, [])) for one in found.tenants]
+    return msgspec.structs.replace(found, tenants=tenants)
+
+
 def users_activity(connection: Connection, scope: Scope, now: datetime, tenant_id: str, days: int = 7) -> UsersActivity:
     """Return what every user of one tenant did on the last UTC days."""
     window = last_days(now, days)
-    d, u = scope.of(activity_days).c, scope.of(active_users).c
-    query = select(d.user_id, d.action, func.sum(d.events)).where(d.day >= window.since, d.day <= window.until)
-    query = query.where(d.tenant_id == tenant_id).group_by(d.user_id, d.action)
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for user, action, events in connection.execute(query):
-        counts[user][action] += int(events)
-    seen = connection.execute(select(u.user_id, u.last_at).where(u.tenant_id == tenant_id).order_by(u.user_id))
-    users = [UserActivity(user, *_counts(counts[user]), last) for user, last in seen]
-    users.sort(key=lambda user: -user.actions)
+    users = _by_user(connection, scope, window, [tenant_id]).get(tenant_id, [])
     return UsersActivity(about(window, now, "activity_days", "active_users"), tenant_id, users)
+
+
+def _by_user(
+    connection: Connection, scope: Scope, window: Window, tenants: Collection[str]
+) -> dict[str, list[UserActivity]]:
+    """Return, by tenant, what each of its users did who ever did anything, most active first."""
+    d, u = scope.of(activity_days).c, scope.of(active_users).c
+    query = select(d.tenant_id, d.user_id, d.action, func.sum(d.events)).where(d.tenant_id.in_(tenants))
+    query = query.where(d.day >= window.since, d.day <= window.until).group_by(d.tenant_id, d.user_id, d.action)
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for tenant, user, action, events in connection.execute(query):
+        counts[tenant, user][action] += int(events)
+    seen = select(u.tenant_id, u.user_id, u.last_at).where(u.tenant_id.in_(tenants)).order_by(u.user_id)
+    found: dict[str, list[UserActivity]] = defaultdict(list)
+    for tenant, user, last in connection.execute(seen):
+        found[tenant].append(UserActivity(user, *_counts(counts[tenant, user]), last))
+    return {tenant: sorted(users, key=lambda user: -user.actions) for tenant, users in found.items()}
 
 
 _SHOWN: Final = (

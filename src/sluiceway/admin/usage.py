@@ -344,12 +344,14 @@ class AttemptRow(msgspec.Struct, frozen=True):
 class Attempts(msgspec.Struct, frozen=True):
     """A page of attempts, newest first. `next` is where the following page begins, `None` where there is no more.
 
-    A page may hold fewer than were asked for and still have a next one.
+    A page may hold fewer than were asked for and still have a next one. Single calls up to the UTC day `dropped_until`
+    were dropped by age: of those, only sums are known.
     """
 
     about: About
     attempts: list[AttemptRow]
     next: tuple[str, str] | None
+    dropped_until: str | None = None
 
 
 def attempts_behind(
@@ -360,18 +362,21 @@ def attempts_behind(
     which: Which = NO_MATTER,
     *,
     hour: int | None = None,
+    source: str | None = None,
     before: tuple[str, str] | None = None,
     limit: int = 100,
 ) -> Attempts:
     """Return the attempts of some UTC days, newest first; `before` is the `next` of an answer before."""
+    horizon = ledger_horizon(connection)
     days = _days_with_any(connection, scope, window, which, before)
     found: list[AttemptRow] = []
     for day in days[:_DAYS_A_PAGE]:
-        found += _on_day(connection, scope, day, which, hour, before, limit + 1 - len(found))
+        found += _on_day(connection, scope, day, which, hour, source, before, limit + 1 - len(found))
         if len(found) > limit:
             break
     following = _following(found, days, limit)
-    return Attempts(about(window, now, "attempts", "usage_days"), found[:limit], following)
+    dropped = horizon if horizon is not None and horizon >= window.since else None
+    return Attempts(about(window, now, "attempts", "usage_days"), found[:limit], following, dropped)
 
 
 def _following(found: Sequence[AttemptRow], days: Sequence[str], limit: int) -> tuple[str, str] | None:
@@ -415,6 +420,7 @@ def _on_day(
     day: str,
     which: Which,
     hour: int | None,
+    source: str | None,
     before: tuple[str, str] | None,
     limit: int,
 ) -> list[AttemptRow]:
@@ -428,6 +434,8 @@ def _on_day(
         query = query.where(a.charge == which.charge)
     if hour is not None:
         query = query.where(a.hour == hour)
+    if source is not None:
+        query = query.where(a.source == source)
     if before is not None:
         query = query.where(or_(a.day < before[0], and_(a.day == before[0], a.id < before[1])))
     rows = connection.execute(query.order_by(a.day.desc(), a.id.desc()).limit(limit))

@@ -13,6 +13,8 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from sluiceway.api import (
+    activity,
+    admin,
     audit,
     batches,
     credentials,
@@ -28,6 +30,7 @@ from sluiceway.api import (
     suppressions,
     tenants,
     uploads,
+    usage,
     users,
     webhooks,
 )
@@ -53,11 +56,13 @@ ROUTERS: Final = (
     tenants.router,
     credentials.router,
     audit.router,
+    usage.router,
+    activity.router,
 )
 """Everything below `/api/v1`."""
 
-BESIDE: Final = (signing_in.router, health.router, metrics.router)
-"""The pages by which people come in, and what is for whoever runs the service."""
+BESIDE: Final = (admin.router, signing_in.router, health.router, metrics.router)
+"""What is for whoever runs the service, and the pages by which people come in."""
 
 _ABOUT: Final = """\
 People are enriched by five providers, and every call to one is accounted for.

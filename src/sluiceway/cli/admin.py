@@ -184,15 +184,16 @@ def errors(
     database: Database = None,
 ) -> None:
     """Show what failed: alike failures in groups, or the results of one group."""
+    from sluiceway.admin.answer import last_days
     from sluiceway.admin.errors import Wanted, error_feed
     from sluiceway.admin.errors import errors as results
 
     wanted = Wanted(tenant, source, status, text)
     with _asked(database) as (connection, now):
         found: Any = (
-            error_feed(connection, _scope(), now, days, wanted)
+            error_feed(connection, _scope(), now, last_days(now, days), wanted)
             if group is None
-            else results(connection, _scope(), now, days, wanted, fingerprint=group)
+            else results(connection, _scope(), now, last_days(now, days), wanted, fingerprint=group)
         )
     if as_json:
         _print_json(found)

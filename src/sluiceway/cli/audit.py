@@ -17,7 +17,7 @@ def audit(
     as_json: AsJson = False,
     database: Database = None,
 ) -> None:
-    """Show who changed tenants, users and keys, and who signed in, newest first. Entries are never changed."""
+    """Show who changed tenants, users, keys, limits, pauses, and who signed in, newest first. Nothing here changes."""
     from sluiceway.cli.screen import console, table
     from sluiceway.tenancy.audit import entries
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sluiceway.errors import BadInput
+from sluiceway.process import user_name
 
 if TYPE_CHECKING:
     from sluiceway.app import Target
@@ -94,7 +94,7 @@ def print_json(said: Any) -> None:
 
 def person_at_terminal() -> str:
     """Return by whom the audit says that a command did something."""
-    return f"cli:{getpass.getuser()}"
+    return f"cli:{user_name()}"
 
 
 def secret_given(what: str) -> str:

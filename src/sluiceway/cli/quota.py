@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sluiceway.cli import app
-from sluiceway.cli.options import AsJson, Database, known_provider, opened_store
+from sluiceway.cli.options import AsJson, Database, known_provider, opened_store, person_at_terminal
 from sluiceway.errors import BadInput
 from sluiceway.process import user_name
 
@@ -74,7 +73,8 @@ def set_(
     count when they are sent, credits and dollars at the most they may cost until the real price is known. The same
     provider, unit, window and tenant have one limit: setting it again replaces it.
     """
-    from sluiceway.usage.quota import Opens, Quota, QuotaClock, amount_of, set_quota
+    from sluiceway.pipeline.operate import change_quota
+    from sluiceway.usage.quota import Opens, Quota, QuotaClock, amount_of
     from sluiceway.usage.quota import Unit as Counted
 
     counted = Counted(unit)
@@ -90,11 +90,8 @@ def set_(
         hard=not soft,
     )
 
-    def change(connection: Any, now: str) -> bool:
-        set_quota(connection, quota, by=user_name(), now=now)
-        return True
-
-    _write(database, quota.id, tenant, change)
+    with opened_store(database) as store, store.writing.begin() as connection:
+        change_quota(connection, quota, by=person_at_terminal(), user=user_name(), now=store.clock.now())
     typer.echo(f"{provider}: at most {quota.shown()}" + (" (soft: it only warns)" if soft else ""))
 
 
@@ -107,11 +104,14 @@ def unset(
     database: Database = None,
 ) -> None:
     """Take a limit away, from the next call on."""
-    from sluiceway.usage.quota import Quota, QuotaClock, unset_quota
+    from sluiceway.pipeline.operate import drop_quota
+    from sluiceway.usage.quota import Quota, QuotaClock
     from sluiceway.usage.quota import Unit as Counted
 
     quota_id = Quota(provider, Counted(unit), QuotaClock(per), 0, tenant).id
-    if not _write(database, quota_id, tenant, lambda connection, now: unset_quota(connection, quota_id)):
+    with opened_store(database) as store, store.writing.begin() as connection:
+        gone = drop_quota(connection, quota_id, by=person_at_terminal(), user=user_name(), now=store.clock.now())
+    if not gone:
         raise BadInput(f"there is no limit {quota_id}; `sluiceway quota list` shows those there are")
     typer.echo(f"{quota_id} is no limit any more")
 
@@ -157,15 +157,3 @@ def _as_row(use: Use) -> dict[str, Any]:
         "pending": use.pending,
         "left": use.left,
     }
-
-
-def _write(database: str | None, quota_id: str, tenant: str | None, change: Callable[[Any, str], bool]) -> bool:
-    """Change a limit and record who did; returns whether there was anything to change."""
-    from sluiceway.activity import Action, Event, record
-
-    with opened_store(database) as store, store.writing.begin() as connection:
-        now = store.clock.stamp()
-        changed = change(connection, now)
-        if changed:
-            record(connection, [Event(Action.QUOTA_CHANGED, tenant or "", user_name(), now, quota_id)])
-        return changed

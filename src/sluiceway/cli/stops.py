@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sluiceway.cli import app
-from sluiceway.cli.options import AsJson, Database, known_provider, opened_store
+from sluiceway.cli.options import AsJson, Database, known_provider, opened_store, person_at_terminal
 from sluiceway.errors import BadInput
 
 
@@ -38,24 +38,24 @@ def pause(
     Calls in flight finish and are accounted for. Work that meets the pause waits; nothing fails. For example:
     `sluiceway pause provider apollo --reason "invoice in question"`.
     """
-    from sluiceway.pipeline.controls import set_pause
     from sluiceway.pipeline.gate import Pause
+    from sluiceway.pipeline.operate import stop
 
     with opened_store(database) as store, store.writing.begin() as connection:
-        stopped = Pause(what.value, _named(connection, what, name), getpass.getuser(), reason)
-        set_pause(connection, stopped, store.clock.stamp())
+        called = _named(connection, what, name)
+        stopped = Pause(what.value, called, getpass.getuser(), reason)
+        stop(connection, stopped, [called], by=person_at_terminal(), now=store.clock.now())
     typer.echo(stopped.shown())
 
 
 @app.command()
 def resume(what: What, name: Name = None, database: Database = None) -> None:
     """Let go on what was paused; for a provider, also close its breaker, so that it is asked again at once."""
-    from sluiceway.pipeline.controls import close_breaker, lift_pause
+    from sluiceway.pipeline.operate import go_on
 
     with opened_store(database) as store, store.writing.begin() as connection:
         called = _named(connection, what, name)
-        lifted = lift_pause(connection, what.value, called)
-        closed = what is Scope.PROVIDER and close_breaker(connection, called, store.clock.stamp())
+        lifted, closed = go_on(connection, what.value, called, by=person_at_terminal(), now=store.clock.now())
     label = f"{what} {called}".strip()
     if not lifted and not closed:
         raise BadInput(f"{label} is not paused; `sluiceway stops` shows what is")

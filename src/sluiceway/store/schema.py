@@ -322,6 +322,7 @@ external_usage = Table(
     CheckConstraint("kind IN ('tracked', 'imported')", name="external_usage_kind"),
     CheckConstraint("calls > 0", name="external_usage_positive"),
     Index("external_usage_day", "provider", "day"),
+    Index("external_usage_tenant", "tenant_id", "day"),
     comment="Counts with no attempt behind them, each booked once under its own id.",
 )
 
@@ -506,6 +507,7 @@ activity = Table(
     _text("action"),
     _text("target", optional=True),
     PrimaryKeyConstraint("tenant_id", "id"),
+    Index("activity_at", "tenant_id", "at", "id"),
     Index(
         "activity_target",
         "target",

@@ -16,7 +16,10 @@ from sluiceway.store.schema import audit
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One act. `actor` is `user:<id>`, `cli:<name at the machine>` or `system`; `target` likewise `<what>:<id>`."""
+    """One act. `actor` is `user:<id>`, `cli:<name at the machine>` or `system`; `target` likewise `<what>:<id>`.
+
+    Ids sort by time.
+    """
 
     at: str
     actor: str
@@ -24,6 +27,7 @@ class Entry(msgspec.Struct, frozen=True):
     tenant_id: str | None
     target: str
     detail: str | None
+    id: str
 
 
 def record(
@@ -41,9 +45,13 @@ def record(
     connection.execute(insert(audit).values(**values, target=target, detail=detail))
 
 
-def entries(connection: Connection, *, tenant_id: str | None = None, limit: int = 100) -> list[Entry]:
-    """Return the latest entries, newest first: all, or one tenant's."""
+def entries(
+    connection: Connection, *, tenant_id: str | None = None, before: str | None = None, limit: int = 100
+) -> list[Entry]:
+    """Return the latest entries, newest first: all, or one tenant's; only those before an entry (its id), if given."""
     query = select(*(audit.c[name] for name in Entry.__struct_fields__))
     if tenant_id is not None:
         query = query.where(audit.c.tenant_id == tenant_id)
+    if before is not None:
+        query = query.where(audit.c.id < before)
     return [Entry(*row) for row in connection.execute(query.order_by(audit.c.id.desc()).limit(limit))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, literal_column, select
 
 from sluiceway.errors import BadInput
 from sluiceway.identifier import new_id
@@ -87,16 +87,18 @@ def resolve(connection: Connection, start_of_id: str, resolution: Resolution, *,
 
 def _the_one(connection: Connection, start_of_id: str) -> Row[Any]:
     a = attempts.c
-    query = select(attempts).where(a.id.startswith(start_of_id, autoescape=True)).order_by(a.id)
-    found = connection.execute(query.limit(100)).all() if start_of_id else []
+    alike = select(attempts).where(a.id.startswith(start_of_id, autoescape=True)).order_by(a.id).limit(2)
+    # written out, so that the index of these is used; all attempts are only looked at to say why there is none
+    unknown = a.charge == literal_column(f"'{ChargeKind.UNKNOWN}'")
+    found = connection.execute(alike.where(unknown)).all() if start_of_id else []
+    if len(found) == 1:
+        return found[0]
+    found = found or (connection.execute(alike).all() if start_of_id else [])
     if not found:
         raise BadInput(f"no attempt's id begins with {start_of_id!r}; `sluiceway usage unknown` lists those to resolve")
-    open_to_it = [row for row in found if row.charge == ChargeKind.UNKNOWN]
-    if len(open_to_it) > 1 or (len(found) > 1 and not open_to_it):
+    if len(found) > 1:
         raise BadInput(f"{start_of_id!r} begins the ids of several attempts; give more of it")
-    if not open_to_it:
-        raise BadInput(_why_not(found[0]))
-    return open_to_it[0]
+    raise BadInput(_why_not(found[0]))
 
 
 def _why_not(attempt: Row[Any]) -> str:

@@ -100,11 +100,11 @@ def resolve(
     """
     import msgspec
 
-    from sluiceway.usage.resolve import resolve as resolve_attempt
+    from sluiceway.pipeline.operate import resolve_attempt
 
     said = _resolution(billed, free, note, credit_count, dollars, by)
     with opened_store(database) as store, store.writing.begin() as connection:
-        resolved = resolve_attempt(connection, attempt.strip(), said, at=store.clock.stamp())
+        resolved = resolve_attempt(connection, attempt.strip(), said, by=f"cli:{said.by}", now=store.clock.now())
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(resolved)).decode())
         return

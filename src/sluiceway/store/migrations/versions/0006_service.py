@@ -21,6 +21,8 @@ def upgrade() -> None:
     op.create_index("prospects_by_status", "prospects", ["tenant_id", "enrichment_status", "id"])
     op.create_index("prospects_of_tenant", "prospects", ["tenant_id", "id"])
     op.create_index("usage_days_batch", "usage_days", ["batch_id"])
+    op.create_index("external_usage_tenant", "external_usage", ["tenant_id", "day"])
+    op.create_index("activity_at", "activity", ["tenant_id", "at", "id"])
     op.create_table(
         "batch_rejects",
         sa.Column("batch_id", sa.Text(), nullable=False),
