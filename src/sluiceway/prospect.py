@@ -42,6 +42,7 @@ class Field(StrEnum):
     INSIDER_TRADES = "insider_trades"
     SUMMARY = "summary"
     WEALTH_SIGNALS = "wealth_signals"
+    FULL_NAME = "full_name"
 
 
 class Want(StrEnum):

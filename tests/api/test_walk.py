@@ -37,5 +37,6 @@ def test_the_walk_in_the_documentation_finds_imports_views_enriches_and_exports_
     assert viewed["id"] == enriched["id"]
     with (tmp_path / "enriched.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
+    assert len(row["enriched_full_name"].split()) > 1, "a search shows half a name, and Apollo tells it whole"
     assert row["enriched_work_email"] == enriched["fields"]["work_email"]["value"]
     assert usage
