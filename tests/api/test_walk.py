@@ -17,6 +17,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 MISSING = [program for program in ("bash", "curl", "jq") if shutil.which(program) is None]
 
 
+def test_the_walk_is_in_the_readme_as_well() -> None:
+    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert [line for line in walk() if f"$ {line}\n" not in readme] == []
+
+
 def walk() -> list[str]:
     """The commands of the page's walk."""
     block = PAGE.read_text(encoding="utf-8").split("<!-- walk -->")[1].split("```")[1]
