@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 0.5
 _MOST_AT_ONCE: Final = 40
+"""Batches at work at once; a tenant that has none among them may begin one all the same."""
+
 _LOOKED_AT_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
 """Seconds until a batch is looked at again that waits for something, the longer the more often it was in vain."""
 
@@ -64,6 +67,7 @@ class Runner:
         self._news = asyncio.Event()
         self._closing = False
         self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._at_work_for: Counter[str] = Counter()
         self._again: dict[str, tuple[int, float]] = {}
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -139,8 +143,12 @@ class Runner:
                 self._begin(requested)
             elif self._may_start(requested):
                 lanes.add(requested.tenant_id, requested)
-        while len(self._at_work) < _MOST_AT_ONCE and (next_one := lanes.take()) is not None:
+        while (next_one := lanes.take(self._has_place)) is not None:
             self._begin(next_one)
+
+    def _has_place(self, tenant_id: str) -> bool:
+        """Tell whether another batch of a tenant may begin; however many others have, each tenant has one at work."""
+        return len(self._at_work) < _MOST_AT_ONCE or not self._at_work_for[tenant_id]
 
     def _may_start(self, requested: Requested) -> bool:
         batch_id = requested.batch.id
@@ -155,7 +163,12 @@ class Runner:
         batch_id = requested.batch.id
         task = asyncio.create_task(self._bring_on(requested), name=f"sluiceway-batch-{batch_id}")
         self._at_work[batch_id] = task
-        task.add_done_callback(lambda _: self._at_work.pop(batch_id, None))
+        self._at_work_for[requested.tenant_id] += 1
+        task.add_done_callback(lambda _: self._is_done(requested))
+
+    def _is_done(self, requested: Requested) -> None:
+        del self._at_work[requested.batch.id]
+        self._at_work_for[requested.tenant_id] -= 1
 
     async def _bring_on(self, requested: Requested) -> None:
         """Bring a batch as far as it gets."""

@@ -1,0 +1,83 @@
+"""Money, and batches that end: what must hold whatever else there is in the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventually import eventually
+from people import with_people
+from served import ACME, GLOBEX, Served, Slowly
+from sqlalchemy import delete, insert, select
+
+from sluiceway.pipeline.batch import Asked, all_taken_in, open_batch
+from sluiceway.pipeline.requested import Terms, Wish, fill, request_batch, to_run
+from sluiceway.pipeline.selection import Selection
+from sluiceway.store.schema import batch_rows
+
+
+def ended(served: Served, batch_id: str) -> dict[str, Any]:
+    """Wait for a batch's end, and return how it stands then."""
+    return eventually(lambda: said if (said := served.get(f"/batches/{batch_id}").json())["finished_at"] else None)
+
+
+def requests_sent(served: Served) -> int:
+    """How many requests the sandbox has received."""
+    return sum(provider["requests"] for provider in served.sandbox.meter()["providers"].values())
+
+
+def a_file_s_batch(served: Served) -> str:
+    """A batch of a file that was given on the command line, and is not through."""
+    named = with_people(served, 3)
+    with served.store.change() as connection:
+        asked = Asked(ACME, "people.csv", "digest-of-a-file", OPTIONS, "file", False)
+        batch = open_batch(connection, asked, served.store.clock.stamp())
+        rows = [{"batch_id": batch.id, "number": n, "prospect_id": p} for n, p in enumerate(named)]
+        connection.execute(insert(batch_rows), rows)
+        all_taken_in(connection, batch.id, rows=3, rejected=0)
+    return batch.id
+
+
+OPTIONS: dict[str, Any] = {"sources": ["exa"], "want": ["work_email"], "first": None, "refresh": False}
+
+
+def test_giving_up_a_file_s_batch_holds_up_no_other(served: Served) -> None:
+    batch_id = a_file_s_batch(served)
+    assert served.post(f"/batches/{batch_id}/cancel").status_code == 202
+    other = served.post("/batches", {"filter": {}, "sources": ["exa"]}).json()["id"]
+    assert ended(served, other)["done"] == 3
+
+
+def test_a_file_s_batch_is_no_upload(served: Served) -> None:
+    batch_id = a_file_s_batch(served)
+    assert served.post("/batches", {"upload": batch_id}).status_code == 409
+
+
+def test_erasing_somebody_between_two_steps_of_filling_a_batch_does_not_stop_it(served: Served) -> None:
+    named = with_people(served, 620)
+    served.service.main.runner.stop()
+    now = served.store.clock.stamp()
+    wish = Wish(ACME, "all", "api", Terms(selection=Selection()))
+    with served.store.change() as connection:
+        batch_id = request_batch(connection, wish, (), now)
+        requested = next(each for each in to_run(connection) if each.batch.id == batch_id)
+    with served.store.change() as connection:
+        assert fill(connection, requested)
+    with served.store.change() as connection:
+        connection.execute(delete(batch_rows).where(batch_rows.c.prospect_id == sorted(named)[3]))
+    with served.store.change() as connection:
+        fill(connection, requested)
+    with served.store.read() as connection:
+        r = batch_rows.c
+        filled = set(connection.execute(select(r.prospect_id).where(r.batch_id == batch_id)).scalars())
+    assert filled == set(named) - {sorted(named)[3]}
+
+
+def test_a_tenant_with_many_batches_holds_up_no_other_tenant(served: Served, slowly: Slowly) -> None:
+    named = with_people(served, 200)
+    (theirs,) = with_people(served, 1, GLOBEX, seed=1)
+    slowly(2000)
+    for start in range(45):
+        served.post("/batches", {"prospects": named, "sources": ["exa"], "name": str(start)})
+    eventually(lambda: requests_sent(served) > 5)
+    made = served.post("/batches", {"prospects": [theirs], "sources": ["exa"]}, f"agent@{GLOBEX}").json()
+    eventually(lambda: served.get(f"/batches/{made['id']}", f"agent@{GLOBEX}").json()["began_at"], within=5)
