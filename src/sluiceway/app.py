@@ -115,6 +115,7 @@ class App(msgspec.Struct, frozen=True):
             self.order(requested.batch.id, requested.trigger, terms.want, requested.user_id),
             api_key_id=requested.api_key_id,
             interactive=terms.interactive,
+            once=True,
         )
         return self.embedded(requested.batch, order, names=terms.sources, shared=shared)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from eventually import eventually
 from people import with_people
 from served import ACME, GLOBEX, Served, Slowly
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from sluiceway.pipeline.batch import Asked, all_taken_in, open_batch
 from sluiceway.pipeline.requested import Terms, Wish, fill, request_batch, to_run
 from sluiceway.pipeline.selection import Selection
-from sluiceway.store.schema import batch_rows
+from sluiceway.store.schema import batch_rows, runs
 
 
 def ended(served: Served, batch_id: str) -> dict[str, Any]:
@@ -81,3 +82,16 @@ def test_a_tenant_with_many_batches_holds_up_no_other_tenant(served: Served, slo
     eventually(lambda: requests_sent(served) > 5)
     made = served.post("/batches", {"prospects": [theirs], "sources": ["exa"]}, f"agent@{GLOBEX}").json()
     eventually(lambda: served.get(f"/batches/{made['id']}", f"agent@{GLOBEX}").json()["began_at"], within=5)
+
+
+def test_what_ended_in_a_batch_is_not_asked_again_while_others_wait(served: Served) -> None:
+    named = with_people(served, 7)
+    ended(served, served.post("/batches", {"prospects": named[:5], "sources": ["apollo"]}).json()["id"])
+    served.sandbox.post("/_answer", {"provider": "apollo", "status": 401, "times": 1})
+    ended(served, served.post("/batches", {"prospects": named[5:6], "sources": ["apollo"]}).json()["id"])
+    asked = {"prospects": named, "sources": ["apollo", "exa"], "cap": {"requests": {"exa": 0}}}
+    batch_id = served.post("/batches", asked).json()["id"]
+    time.sleep(4)  # it is looked at again after 2 seconds
+    with served.store.read() as connection:
+        mine = runs.c.batch_id == batch_id
+        assert connection.execute(select(func.count(runs.c.id)).where(mine)).scalar_one() == 7
