@@ -17,9 +17,11 @@ from typing import Any, Final, Self
 
 from sluiceway.logs import know
 from sluiceway.pipeline.batch import begin_batch
-from sluiceway.pipeline.cancel import endings
+from sluiceway.pipeline.cancel import endings, who_has_open
+from sluiceway.pipeline.controls import LOOK_EVERY_S
 from sluiceway.pipeline.embedded import Embedded, Shared
 from sluiceway.pipeline.gate import Gate
+from sluiceway.pipeline.recover import is_alive
 from sluiceway.pipeline.requested import Requested, end_batch, fill, to_run
 from sluiceway.pipeline.run import Ended
 from sluiceway.store.engine import Store
@@ -37,6 +39,9 @@ _MOST_AT_ONCE: Final = 40
 _LOOKED_AT_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
 """Seconds until a batch is looked at again that waits for something, the longer the more often it was in vain."""
 
+_STOPPED_EVERYWHERE_S: Final = 2 * LOOK_EVERY_S
+"""Seconds after which every process knows that a batch is given up; its end lifts the pause that says so."""
+
 
 class Runner:
     """Runs the store's requested batches in this process, while it is entered.
@@ -51,6 +56,7 @@ class Runner:
         writer: Writer[Op],
         gate: Gate,
         shared: Shared,
+        worker_id: str,
         dispatch: Callable[[Requested], Embedded],
         recover: Callable[[], Awaitable[int]],
         ended: Callable[[Any, str], None],
@@ -60,6 +66,7 @@ class Runner:
         self._writer = writer
         self._gate = gate
         self._shared = shared
+        self._worker_id = worker_id
         self._dispatch = dispatch
         self._recover = recover
         self._ended = ended
@@ -199,19 +206,27 @@ class Runner:
         return not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE]
 
     async def _give_up(self, batch_id: str) -> bool:
-        """End what is open of a batch; its calls in flight have been booked, or are declared now."""
+        """End what is open of a batch; its calls in flight have been booked, or are declared now.
+
+        Returns whether nothing is open any more: another process that lives ends its own calls and runs.
+        """
+        await asyncio.sleep(_STOPPED_EVERYWHERE_S)
         await self._recover()
         while True:
             await self._writer.flush()
-            ops = await asyncio.to_thread(self._endings, batch_id)
+            ops, others = await asyncio.to_thread(self._endings, batch_id)
             for op in ops:
                 self._writer.post(op)
             if not ops:
-                return True
+                return not others
 
-    def _endings(self, batch_id: str) -> list[Op]:
+    def _endings(self, batch_id: str) -> tuple[list[Op], set[str]]:
+        """Return what ends some of a batch's open runs, and which others that live have open ones."""
         with self._store.read() as connection:
-            return endings(connection, batch_id, self._store.clock.stamp(), list(self._shared.at_work))
+            having = who_has_open(connection, batch_id) - {self._worker_id}
+            others = {worker_id for worker_id in having if is_alive(self._store, worker_id)}
+            busy = list(self._shared.at_work)
+            return endings(connection, batch_id, self._store.clock.stamp(), busy, others), others
 
     async def _end(self, batch_id: str) -> None:
         now = self._store.clock.stamp()
