@@ -11,6 +11,8 @@ from served import ACME, GLOBEX, Served, Slowly
 from sqlalchemy import delete, func, insert, select
 
 from sluiceway.pipeline.batch import Asked, all_taken_in, open_batch
+from sluiceway.pipeline.controls import lift_pause, set_pause
+from sluiceway.pipeline.gate import Pause
 from sluiceway.pipeline.requested import Terms, Wish, fill, request_batch, to_run
 from sluiceway.pipeline.selection import Selection
 from sluiceway.store.schema import batch_rows, runs
@@ -95,3 +97,16 @@ def test_what_ended_in_a_batch_is_not_asked_again_while_others_wait(served: Serv
     with served.store.read() as connection:
         mine = runs.c.batch_id == batch_id
         assert connection.execute(select(func.count(runs.c.id)).where(mine)).scalar_one() == 7
+
+
+def test_a_paused_tenant_s_batch_waits_as_a_whole_and_goes_on_at_once(served: Served) -> None:
+    with_people(served, 30)
+    with served.store.change() as connection:
+        set_pause(connection, Pause("tenant", ACME, "test"), served.store.clock.stamp())
+    eventually(lambda: served.service.main.gate.paused(None, ACME))
+    batch_id = served.post("/batches", {"filter": {}, "sources": ["exa"]}).json()["id"]
+    time.sleep(3)
+    with served.store.change() as connection:
+        assert connection.execute(select(func.count(runs.c.id))).scalar_one() == 0
+        lift_pause(connection, "tenant", ACME)
+    eventually(lambda: served.get(f"/batches/{batch_id}").json()["finished_at"], within=3)

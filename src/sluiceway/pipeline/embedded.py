@@ -75,7 +75,7 @@ class Embedded:
 
     Prospects that have to wait are taken up again when their time has come, if that is at most `stays_s` seconds after
     anything was last done. `shared` is what it has in common with other batches of this process; an `interactive` one
-    needs no place among them.
+    needs no place among them. `tenant_id` is whose all its prospects are, where they are one tenant's.
     """
 
     def __init__(
@@ -93,9 +93,11 @@ class Embedded:
         on_prospect: Callable[[Ended], None],
         shared: Shared | None = None,
         interactive: bool = False,
+        tenant_id: str | None = None,
     ) -> None:
         self._shared = shared or Shared(concurrency)
         self._interactive = interactive
+        self._tenant_id = tenant_id
         self._store = store
         self.enricher = enricher
         self._gate = gate
@@ -195,7 +197,7 @@ class Embedded:
 
     def _is_stopped(self) -> bool:
         """Tell whether this run ends early; once it does, a pause that is lifted meanwhile changes nothing about it."""
-        paused = self._gate.paused(self._batch.id) is not None
+        paused = self._gate.paused(self._batch.id, self._tenant_id) is not None
         self._stopped = self._stopped or paused or self._gate.draining.is_set()
         return self._stopped
 

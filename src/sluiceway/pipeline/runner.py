@@ -163,8 +163,11 @@ class Runner:
             return False
         if requested.cancelled:
             return True
+        if self._gate.paused(batch_id, requested.tenant_id):
+            self._again.pop(batch_id, None)  # it goes on as soon as it is resumed, by whomever
+            return False
         _, not_before = self._again.get(batch_id, (0, 0.0))
-        return self._gate.paused(batch_id) is None and time.monotonic() >= not_before
+        return time.monotonic() >= not_before
 
     def _begin(self, requested: Requested) -> None:
         batch_id = requested.batch.id
