@@ -32,8 +32,7 @@ def a_file_s_batch(served: Served) -> str:
     """A batch of a file that was given on the command line, and is not through."""
     named = with_people(served, 3)
     with served.store.change() as connection:
-        asked = Asked(ACME, "people.csv", "digest-of-a-file", OPTIONS, "file", False)
-        batch = open_batch(connection, asked, served.store.clock.stamp())
+        batch = open_batch(connection, ASKED, served.store.clock.stamp())
         rows = [{"batch_id": batch.id, "number": n, "prospect_id": p} for n, p in enumerate(named)]
         connection.execute(insert(batch_rows), rows)
         all_taken_in(connection, batch.id, rows=3, rejected=0)
@@ -41,6 +40,7 @@ def a_file_s_batch(served: Served) -> str:
 
 
 OPTIONS: dict[str, Any] = {"sources": ["exa"], "want": ["work_email"], "first": None, "refresh": False}
+ASKED = Asked(ACME, "people.csv", "digest-of-a-file", OPTIONS, "file", False)
 
 
 def test_giving_up_a_file_s_batch_holds_up_no_other(served: Served) -> None:
@@ -48,6 +48,16 @@ def test_giving_up_a_file_s_batch_holds_up_no_other(served: Served) -> None:
     assert served.post(f"/batches/{batch_id}/cancel").status_code == 202
     other = served.post("/batches", {"filter": {}, "sources": ["exa"]}).json()["id"]
     assert ended(served, other)["done"] == 3
+
+
+def test_a_file_s_batch_that_was_given_up_is_gone_on_with_by_the_same_command(served: Served) -> None:
+    batch_id = a_file_s_batch(served)
+    served.post(f"/batches/{batch_id}/cancel")
+    ended(served, batch_id)
+    with served.store.change() as connection:
+        assert open_batch(connection, ASKED, served.store.clock.stamp()).id == batch_id
+    time.sleep(2)  # the service would have ended it again
+    assert served.get(f"/batches/{batch_id}").json()["finished_at"] is None
 
 
 def test_a_file_s_batch_is_no_upload(served: Served) -> None:
