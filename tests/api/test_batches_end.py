@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from eventually import eventually
 from people import with_people
 from served import ACME, GLOBEX, Served, Slowly
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy.exc import OperationalError
 
 from sluiceway.pipeline.batch import Asked, all_taken_in, open_batch
 from sluiceway.pipeline.controls import lift_pause, set_pause
+from sluiceway.pipeline.embedded import Embedded
 from sluiceway.pipeline.gate import Pause
 from sluiceway.pipeline.requested import Terms, Wish, fill, request_batch, to_run
 from sluiceway.pipeline.selection import Selection
-from sluiceway.store.schema import batch_rows, runs
+from sluiceway.store.schema import attempts, batch_rows, runs
 
 
 def ended(served: Served, batch_id: str) -> dict[str, Any]:
@@ -120,3 +123,27 @@ def test_a_paused_tenant_s_batch_waits_as_a_whole_and_goes_on_at_once(served: Se
         assert connection.execute(select(func.count(runs.c.id))).scalar_one() == 0
         lift_pause(connection, "tenant", ACME)
     eventually(lambda: served.get(f"/batches/{batch_id}").json()["finished_at"], within=3)
+
+
+def test_a_store_that_cannot_be_read_for_a_moment_loses_no_call_in_flight(
+    served: Served, slowly: Slowly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = with_people(served, 400)
+    slowly(700)
+    batch_id = served.post("/batches", {"prospects": named, "sources": ["exa"]}).json()["id"]
+    eventually(lambda: requests_sent(served) > 20)
+    read, failed = Embedded.load, []
+
+    def fails_once(self: Embedded, ids: list[str]) -> Any:
+        if not failed:
+            failed.append(True)
+            raise OperationalError("SELECT", {}, Exception("the connection is gone"))
+        return read(self, ids)
+
+    monkeypatch.setattr(Embedded, "load", fails_once)
+    assert eventually(lambda: failed)
+    assert ended(served, batch_id)["done"] == 400
+    with served.store.read() as connection:
+        lost = or_(attempts.c.charge == "unknown", attempts.c.finished_at.is_(None))
+        assert connection.execute(select(func.count()).where(lost)).scalar_one() == 0
+    assert served.sandbox.meter()["repeated_requests"] == 0
