@@ -87,6 +87,7 @@ class App(msgspec.Struct, frozen=True):
         on_prospect: Callable[[Ended], None] = lambda ended: None,
         names: Collection[str] = (),
         shared: Shared | None = None,
+        tenant_id: str | None = None,
     ) -> Embedded:
         """Return the dispatcher that runs a batch in this process, with the sources named or (none named) with all."""
         return Embedded(
@@ -102,6 +103,7 @@ class App(msgspec.Struct, frozen=True):
             on_prospect=on_prospect,
             shared=shared,
             interactive=order.interactive,
+            tenant_id=tenant_id,
         )
 
     def order(self, batch_id: str | None, trigger: str, want: tuple[Want, ...], user_id: str = "") -> Order:
@@ -115,8 +117,9 @@ class App(msgspec.Struct, frozen=True):
             self.order(requested.batch.id, requested.trigger, terms.want, requested.user_id),
             api_key_id=requested.api_key_id,
             interactive=terms.interactive,
+            once=True,
         )
-        return self.embedded(requested.batch, order, names=terms.sources, shared=shared)
+        return self.embedded(requested.batch, order, names=terms.sources, shared=shared, tenant_id=requested.tenant_id)
 
     def caller(self) -> Caller:
         """Return what sends requests accountably."""

@@ -104,6 +104,7 @@ def _runner(app: App, shared: Shared) -> Runner:
         writer=app.writer,
         gate=app.gate,
         shared=shared,
+        worker_id=app.worker.id,
         dispatch=lambda requested: app.dispatcher(requested, shared),
         recover=lambda: recover(app.store, app.writer),
         ended=lambda connection, batch_id: batch_ended(connection, batch_id, app.store.clock.stamp()),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from eventually import eventually
 from served import ACME, GLOBEX, Served, serving
 from sqlalchemy import select
 
-from builders import until
+from builders import locked, until
 from sluiceway.rights.erasure import BY_REQUEST, Why, erase
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.store.engine import Store
@@ -119,6 +120,16 @@ def test_a_lost_answer_is_unknown_and_is_what_the_key_answers(store: Store, sand
         (call,) = calls(served)
         assert (call.charge, call.result, metered(served)["requests"]) == ("unknown", "timed_out", 1)
         assert call.id in answers[0].json()["detail"]
+
+
+def test_a_key_that_a_locked_store_could_not_take_is_free_afterwards(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluiceway.api.world._PATIENCE_S", 0.5)
+    with locked(served.store):
+        assert served.post("/searches", CFOS, headers=KEYED).status_code == 503
+    eventually(lambda: served.post("/searches", CFOS, headers=KEYED).status_code == 200, within=5)
+    assert metered(served)["requests"] == 1
 
 
 def test_a_search_that_never_left_is_not_sent_and_gives_its_key_back(store: Store, sandbox: SandboxProcess) -> None:

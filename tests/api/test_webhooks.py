@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,3 +215,32 @@ def test_the_example_of_the_documentation_runs_by_itself() -> None:
     done = subprocess.run([sys.executable, "-c", verifier()], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""
     assert len(verifier().strip().splitlines()) <= 14
+
+
+def test_a_receiver_whose_name_nobody_looks_up_in_time_holds_nothing_up(
+    told: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, over = socket.getaddrinfo, threading.Event()
+
+    def slowly(host: Any, *arguments: Any, **named: Any) -> Any:
+        if host == "hangs.example":
+            over.wait(20)
+        return look_up(host, *arguments, **named)
+
+    hooks = [told.post("/webhooks", {"url": f"https://hangs.example/{n}"}, ADMIN).json() for n in range(8)]
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    trying = [
+        threading.Thread(target=told.post, args=(f"/webhooks/{hook['webhook']['id']}/test", None, ADMIN))
+        for hook in hooks * 5
+    ]
+    try:
+        for each in trying:
+            each.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        assert told.get("/batches").status_code == 200
+        assert time.monotonic() - began < 2
+    finally:
+        over.set()
+        for each in trying:
+            each.join()

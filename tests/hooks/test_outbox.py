@@ -29,6 +29,7 @@ from sluiceway.hooks.deliveries import (
     To,
     batch_ended,
     drop,
+    due,
     forget,
     keep_ping,
     logged,
@@ -77,7 +78,7 @@ def taken(store: Store, now: datetime | str = NOW + timedelta(minutes=1), **chan
     at = now if isinstance(now, str) else timestamp(now)
     until = timestamp(datetime.fromisoformat(at) + timedelta(minutes=1))
     with store.change() as connection:
-        return take(connection, at, until, **{"busy": {}, "each": 4, "most": 16, **changed})
+        return take(connection, due(connection, at, **{"busy": {}, "each": 4, "most": 16, **changed}), until)
 
 
 def change(store: Store, what: Any, *given: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -59,6 +60,7 @@ Reader = Annotated[Asker, who_may(Permission.READ_PROSPECTS)]
 Spender = Annotated[Asker, who_may(Permission.ENRICH)]
 
 _LOOK_EVERY_S: Final = 0.5
+_TIMES_AS_LONG: Final = 10
 _LONGEST_WAIT_S: Final = 60.0
 _TERMINAL: Final = frozenset({State.FINISHED, State.CANCELLED})
 
@@ -559,6 +561,7 @@ async def events(batch_id: str, request: Request, asker: Reader) -> Response:
 
 
 async def _events(batch: ShownBatch, request: Request, asker: Asker) -> AsyncIterator[bytes]:
+    took_s = 0.0
     while True:
         over = batch.state in _TERMINAL
         yield b"event: %s\ndata: %s\n\n" % (b"finished" if over else b"progress", msgspec.json.encode(batch))
@@ -566,51 +569,57 @@ async def _events(batch: ShownBatch, request: Request, asker: Asker) -> AsyncIte
         while batch == before:
             if over or asker.world.gate.draining.is_set() or await request.is_disconnected():
                 return
-            await asyncio.sleep(_LOOK_EVERY_S)
+            # However large a batch is, and however many follow it, most of the time is left to the work.
+            await asyncio.sleep(max(_LOOK_EVERY_S, _TIMES_AS_LONG * took_s))
+            began = time.monotonic()
             batch = await asker.world.read(show, batch.id, scope=asker.scope)
+            took_s = time.monotonic() - began
 
 
 @router.post("/batches/{batch_id}/pause", **answers(ShownBatch, problems=[404, 409]))
 async def pause(batch_id: str, asker: Spender) -> Json:
     """Begin no more calls for a batch until it is resumed; those in flight are finished and booked."""
 
-    def stop(connection: Connection) -> ShownBatch:
+    def stop(connection: Connection) -> None:
         _unended(connection, batch_id, asker.scope)
         _check_whose_pause(connection, batch_id, asker)
         set_pause(connection, Pause("batch", batch_id, asker.principal.actor), asker.world.stamp)
-        return show(connection, batch_id, scope=asker.scope)
 
-    return Json(await asker.world.write(stop))
+    await asker.world.write(stop)
+    return Json(await _as_it_stands(asker, batch_id))
 
 
 @router.post("/batches/{batch_id}/resume", **answers(ShownBatch, problems=[404, 409]))
 async def resume(batch_id: str, asker: Spender) -> Json:
     """Go on with a batch that was paused. What an operator has stopped stays stopped."""
 
-    def go_on(connection: Connection) -> ShownBatch:
+    def go_on(connection: Connection) -> None:
         _unended(connection, batch_id, asker.scope)
         _check_whose_pause(connection, batch_id, asker)
         lift_pause(connection, "batch", batch_id)
-        return show(connection, batch_id, scope=asker.scope)
 
-    shown = await asker.world.write(go_on)
+    await asker.world.write(go_on)
     asker.world.runner.wake(batch_id)
-    return Json(shown)
+    return Json(await _as_it_stands(asker, batch_id))
 
 
 @router.post("/batches/{batch_id}/cancel", **answers(ShownBatch, 202, problems=[404, 409]))
 async def cancel(batch_id: str, asker: Spender) -> Json:
     """Give a batch up: no more calls begin, what was bought stays, and what is open of it ends as `cancelled`."""
 
-    def give_up(connection: Connection) -> ShownBatch:
+    def give_up(connection: Connection) -> None:
         _unended(connection, batch_id, asker.scope)
         set_pause(connection, Pause("batch", batch_id, asker.principal.actor, "cancelled"), asker.world.stamp)
         cancel_batch(connection, batch_id, asker.world.stamp)
-        return show(connection, batch_id, scope=asker.scope)
 
-    shown = await asker.world.write(give_up)
+    await asker.world.write(give_up)
     asker.world.runner.wake(batch_id)
-    return Json(shown, 202)
+    return Json(await _as_it_stands(asker, batch_id), 202)
+
+
+async def _as_it_stands(asker: Asker, batch_id: str) -> ShownBatch:
+    """Show a batch after a change of it: not within that, for the sums of a large one would hold everybody else up."""
+    return await asker.world.read(show, batch_id, scope=asker.scope)
 
 
 def _unended(connection: Connection, batch_id: str, scope: Scope) -> None:

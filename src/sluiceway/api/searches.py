@@ -16,6 +16,7 @@ from sluiceway.api.answers import Json, answers
 from sluiceway.api.caller import Asker, who_may
 from sluiceway.api.idempotency import IdempotencyKey, key_of
 from sluiceway.api.problems import problem
+from sluiceway.errors import StoreUnavailable
 from sluiceway.outcome import ChargeKind, parse_timestamp
 from sluiceway.pipeline.caller import Obtained
 from sluiceway.pipeline.gate import Exhausted, Held
@@ -200,7 +201,7 @@ async def search(asked: SearchAsked, request: Request, asker: Searcher, key: Ide
     own = world.own(asker.tenant_id)
     source, wanted = searcher(asked.search(), world.sources, world.unusable, own)
     keyed = await key_of(request, asker, key)
-    kept = await world.write(claim, keyed, world.worker_id, world.stamp) if keyed else None
+    kept = await _claimed(asker, keyed) if keyed else None
     if kept is not None:
         return _as_kept(asker, kept)
     try:
@@ -217,6 +218,16 @@ async def search(asked: SearchAsked, request: Request, asker: Searcher, key: Ide
         await _give_back(asker, keyed)
         return _not_sent(asker, reason)
     return await _ended(asker, keyed, source, asked, obtained)
+
+
+async def _claimed(asker: Asker, keyed: Key) -> Kept | None:
+    """Take a key; one that could not be taken in time is given back when it is, for nothing is sent under it."""
+    world, now = asker.world, asker.world.stamp
+    try:
+        return await world.write(claim, keyed, world.worker_id, now)
+    except StoreUnavailable:
+        world.post(partial(release, key=keyed, taken_at=now))
+        raise
 
 
 def _behalf(asker: Asker) -> Behalf:

@@ -15,10 +15,10 @@ from sluiceway.api.caller import Asker, who_may
 from sluiceway.api.paging import LIMIT, CursorText, Limit, Page, after, cursor
 from sluiceway.api.world import World
 from sluiceway.errors import Conflict, NotThere
-from sluiceway.hooks.address import allowed_by, checked_url
+from sluiceway.hooks.address import allowed_by
 from sluiceway.hooks.body import Dropped
 from sluiceway.hooks.deliveries import Logged, To, keep_ping, logged, ping_for
-from sluiceway.hooks.door import send
+from sluiceway.hooks.door import checked, send
 from sluiceway.hooks.letters import letter_of
 from sluiceway.hooks.webhooks import NewWebhook, Webhook, add_webhook, remove_webhook, webhook
 from sluiceway.store.schema import deliveries, webhooks
@@ -72,7 +72,7 @@ async def add(asked: WebhookAsked, asker: Manager) -> Response:
     webhook. What a test key makes is told of what test keys do.
     """
     world, tenant_id = asker.world, asker.tenant_id
-    url = await asyncio.to_thread(checked_url, asked.url, allowed_by(world.settings.webhook_allow))
+    url = await checked(asked.url, allowed_by(world.settings.webhook_allow))
     key = await asyncio.to_thread(_key, world, make=True)
     made = await world.write(
         add_webhook, tenant_id, str(url), asked.events, key, by=_by(asker), now=world.now

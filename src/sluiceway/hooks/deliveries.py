@@ -164,15 +164,10 @@ def keep_ping(connection: Connection, ping: Delivery, reply: Reply, now: str) ->
 # Telling it.
 
 
-def anything_due(connection: Connection, now: str) -> bool:
-    """Tell whether a delivery is due."""
-    return connection.execute(select(_D.id).where(_D.next_at <= now).limit(1)).first() is not None
+def due(connection: Connection, now: str, busy: Mapping[str, int], each: int, most: int) -> list[Row[Any]]:
+    """Return what is due and has a place: no receiver gets more than `each` at once; `busy` says how many it has now.
 
-
-def take(connection: Connection, now: str, until: str, busy: Mapping[str, int], each: int, most: int) -> list[Delivery]:
-    """Take what is due, for this process alone until a moment; whoever dies meanwhile leaves it to be tried again.
-
-    No receiver gets more than `each` at once; `busy` says how many it is being told now.
+    Passing over all that waits for a receiver which hangs takes a while, so this belongs on a thread.
     """
     if most <= 0:
         return []
@@ -180,13 +175,18 @@ def take(connection: Connection, now: str, until: str, busy: Mapping[str, int], 
     columns = [_D[name] for name in _COLUMNS]
     query = select(*columns).where(_D.next_at <= now, _D.receiver_id.not_in(full)).order_by(_D.next_at, _D.id)
     counts = Counter(busy)
-    taken: list[Row[Any]] = []
+    found: list[Row[Any]] = []
     for row in connection.execute(query.limit(_MOST_LOOKED_AT)):
-        if counts[row.receiver_id] < each and len(taken) < most:
+        if counts[row.receiver_id] < each and len(found) < most:
             counts[row.receiver_id] += 1
-            taken.append(row)
-    mine = {row[0] for row in _TAKE.run(connection, [(row.id, row.next_at, until) for row in taken])}
-    return [_delivery(row) for row in taken if row.id in mine]
+            found.append(row)
+    return found
+
+
+def take(connection: Connection, found: Sequence[Row[Any]], until: str) -> list[Delivery]:
+    """Take what is due, for this process alone until a moment; whoever dies meanwhile leaves it to be tried again."""
+    mine = {row[0] for row in _TAKE.run(connection, [(row.id, row.next_at, until) for row in found])}
+    return [_delivery(row) for row in found if row.id in mine]
 
 
 def _delivery(row: Row[Any]) -> Delivery:

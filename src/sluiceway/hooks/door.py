@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from sluiceway.errors import BadInput
@@ -25,12 +27,15 @@ WITHIN_S: Final = 10.0
 _READ_AT_MOST: Final = 64 * 1024
 _AGENT: Final = "Sluiceway"
 
+_LOOKING_UP: Final = ThreadPoolExecutor(64, thread_name_prefix="sluiceway-look-up")
+"""Threads of their own: a name whose server does not answer holds one for half a minute, and others have to go on."""
+
 
 async def send(letter: Letter, allowed: Allowed, *, within_s: float = WITHIN_S) -> Reply:
     """Send a letter once; never raises for anything that a receiver, or the way there, does."""
     try:
         async with asyncio.timeout(within_s):
-            url = await asyncio.to_thread(checked_url, letter.url, allowed)
+            url = await checked(letter.url, allowed)
             return await _post(url, letter, allowed)
     except BadInput as error:
         return Reply(None, str(error))
@@ -40,10 +45,38 @@ async def send(letter: Letter, allowed: Allowed, *, within_s: float = WITHIN_S) 
         return Reply(None, f"no answer: {_reason(error)}")
 
 
+async def checked(text: str, allowed: Allowed) -> URL:
+    """Return an address that may be called. Raises `BadInput` for one that may not."""
+    return await asyncio.get_running_loop().run_in_executor(_LOOKING_UP, checked_url, text, allowed)
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up for connections, without keeping the threads that everything else needs."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host."""
+        looking = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_LOOKING_UP, looking)
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST
+            )
+            for kind, _, proto, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
 async def _post(url: URL, letter: Letter, allowed: Allowed) -> Reply:
     refused: list[str] = []
     connector = aiohttp.TCPConnector(
-        force_close=True, use_dns_cache=False, socket_factory=partial(_socket, allowed.host(url), allowed, refused)
+        force_close=True,
+        use_dns_cache=False,
+        resolver=_Resolver(),
+        socket_factory=partial(_socket, allowed.host(url), allowed, refused),
     )
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         try:

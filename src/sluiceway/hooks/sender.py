@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from sluiceway.errors import BadSetting
 from sluiceway.hooks import alert_receivers, deliveries, webhooks
@@ -96,24 +96,17 @@ class Sender:
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + _FORGET_EVERY_S
             await self._write(partial(deliveries.forget, now=clock.stamp()))
-        if len(self._sending) >= _MOST_AT_ONCE or not await asyncio.to_thread(self._anything_due):
+        if len(self._sending) >= _MOST_AT_ONCE or not (due := await asyncio.to_thread(self._due)):
             return
-        taking = partial(
-            deliveries.take,
-            now=clock.stamp(),
-            until=clock.stamp(after_s=_TAKEN_FOR_S),
-            busy=dict(self._busy),
-            each=_EACH_AT_ONCE,
-            most=_MOST_AT_ONCE - len(self._sending),
-        )
-        taken = await self._write(taking)
+        taken = await self._write(partial(deliveries.take, found=due, until=clock.stamp(after_s=_TAKEN_FOR_S)))
         assert isinstance(taken, list)  # noqa: S101 - tells the type checker what the writer cannot
         for delivery in taken:
             self._start(delivery)
 
-    def _anything_due(self) -> bool:
+    def _due(self) -> list[Row[Any]]:
+        most = _MOST_AT_ONCE - len(self._sending)
         with self._store.read() as connection:
-            return deliveries.anything_due(connection, self._store.clock.stamp())
+            return deliveries.due(connection, self._store.clock.stamp(), dict(self._busy), _EACH_AT_ONCE, most)
 
     def _start(self, delivery: Delivery) -> None:
         task = asyncio.create_task(self._deliver(delivery), name=f"sluiceway-delivery-{delivery.id}")

@@ -66,7 +66,8 @@ def open_batch(connection: Connection, asked: Asked, now: str) -> Batch:
     same = and_(b.tenant_id == asked.tenant_id, b.digest == asked.digest, b.options == options)
     last = connection.execute(select(batches).where(same).order_by(b.generation.desc()).limit(1)).first()
     if last is not None and not (last.refresh and last.finished_at):
-        connection.execute(update(batches).where(b.id == last.id).values(finished_at=None))
+        given_up_before = {"requested_at": None, "cancelled_at": None} if last.finished_at else {}
+        connection.execute(update(batches).where(b.id == last.id).values(finished_at=None, **given_up_before))
         return Batch(last.id, last.began_at or now, last.refresh, last.began_at is not None, last.rows)
     know_tenants(connection, [asked.tenant_id], now)
     batch_id = new_id()

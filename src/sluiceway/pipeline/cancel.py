@@ -16,11 +16,24 @@ _WHY: Final = "the batch was cancelled"
 _AT_ONCE: Final = 200
 
 
-def endings(connection: Connection, batch_id: str, now: str, busy: Collection[str]) -> list[Op]:
-    """Return what ends some of a batch's open runs; none where none is open. `busy` prospects are somebody else's."""
+def who_has_open(connection: Connection, batch_id: str) -> set[str]:
+    """Return the workers that have an open run of a batch."""
+    r = runs.c
+    query = select(r.worker_id).distinct().where(r.batch_id == batch_id, r.closed_at.is_(None))
+    return set(connection.execute(query).scalars())
+
+
+def endings(
+    connection: Connection, batch_id: str, now: str, busy: Collection[str], others: Collection[str]
+) -> list[Op]:
+    """Return what ends some of a batch's open runs; none where none is open.
+
+    `busy` prospects are somebody else's, and the runs of `others`, who are alive, are theirs to end.
+    """
     r, p = runs.c, prospects.c
     query = select(r.id, r.prospect_id, p.enrichment_source_status).join(prospects, p.id == r.prospect_id)
-    query = query.where(r.batch_id == batch_id, r.closed_at.is_(None), r.prospect_id.not_in(busy))
+    query = query.where(r.batch_id == batch_id, r.closed_at.is_(None))
+    query = query.where(r.prospect_id.not_in(busy), r.worker_id.not_in(others))
     ops: list[Op] = []
     for run_id, prospect_id, stored in connection.execute(query.order_by(r.id).limit(_AT_ONCE)):
         s = source_results.c

@@ -75,7 +75,7 @@ class Embedded:
 
     Prospects that have to wait are taken up again when their time has come, if that is at most `stays_s` seconds after
     anything was last done. `shared` is what it has in common with other batches of this process; an `interactive` one
-    needs no place among them.
+    needs no place among them. `tenant_id` is whose all its prospects are, where they are one tenant's.
     """
 
     def __init__(
@@ -93,9 +93,11 @@ class Embedded:
         on_prospect: Callable[[Ended], None],
         shared: Shared | None = None,
         interactive: bool = False,
+        tenant_id: str | None = None,
     ) -> None:
         self._shared = shared or Shared(concurrency)
         self._interactive = interactive
+        self._tenant_id = tenant_id
         self._store = store
         self.enricher = enricher
         self._gate = gate
@@ -112,20 +114,40 @@ class Embedded:
         self._asleep: list[_Sleeper] = []
         self._busy = 0
         self._stopped = False
+        self._trouble: Exception | None = None
         self._moved_at = time.monotonic()
         self._changed = asyncio.Event()
 
     async def run(self) -> Tally:
-        """Enrich every prospect of the batch; returns early, without failing, when the work is stopped."""
+        """Enrich every prospect of the batch; returns early, without failing, when the work is stopped.
+
+        Raises what went wrong, such as a store that cannot be read, once all calls in flight are booked.
+        """
         tally = Tally(Counter())
         queue = FairQueue(self._concurrency)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed(queue, tally))
             for _ in range(self._concurrency):
                 group.create_task(self._work(queue, tally))
+        if self._trouble is not None:
+            raise self._trouble
         return tally
 
+    def _stop_for(self, trouble: Exception) -> None:
+        """Begin nothing more: cancelling what others have in flight would lose what it cost."""
+        self._trouble = self._trouble or trouble
+        self._stopped = True
+
     async def _feed(self, queue: FairQueue, tally: Tally) -> None:
+        """Hand out all there is, and then tell the workers that there is no more."""
+        try:
+            await self._hand_out_all(queue, tally)
+        except Exception as trouble:
+            self._stop_for(trouble)
+        for _ in range(self._concurrency):
+            await queue.put((_LAST, None))
+
+    async def _hand_out_all(self, queue: FairQueue, tally: Tally) -> None:
         """Hand prospects out in fair order, and again those that had to wait when their time has come."""
         pages, more = prospect_pages(self._store.read, self._batch.id), True
         while not self._is_stopped():
@@ -139,8 +161,6 @@ class Embedded:
                 break
         tally.left = self._is_stopped()
         tally.ended.update(sleeper.ended for sleeper in self._asleep)
-        for _ in range(self._concurrency):
-            await queue.put((_LAST, None))
 
     async def _read_ahead(self, pages: Iterator[list[str]]) -> bool:
         """Read who comes next, so that no tenant has to wait for all rows of another; returns whether there is more."""
@@ -195,7 +215,7 @@ class Embedded:
 
     def _is_stopped(self) -> bool:
         """Tell whether this run ends early; once it does, a pause that is lifted meanwhile changes nothing about it."""
-        paused = self._gate.paused(self._batch.id) is not None
+        paused = self._gate.paused(self._batch.id, self._tenant_id) is not None
         self._stopped = self._stopped or paused or self._gate.draining.is_set()
         return self._stopped
 
@@ -226,15 +246,21 @@ class Embedded:
     async def _work(self, queue: FairQueue, tally: Tally) -> None:
         while (known := (await queue.get())[1]) is not None:
             if not self._is_stopped():
-                ended = await self._in_turn(known)
-                if wake_at := self._wakes(known.prospect.id, ended):
-                    heappush(self._asleep, _Sleeper(wake_at, known.prospect.id, known.prospect.tenant_id, ended))
-                else:
-                    self._moved_at = time.monotonic()
-                    tally.ended[ended] += 1
-                    self._on_prospect(ended)
+                try:
+                    self._note(known, await self._in_turn(known), tally)
+                except Exception as trouble:
+                    self._stop_for(trouble)
             self._busy -= 1
             self._changed.set()
+
+    def _note(self, known: History, ended: Ended, tally: Tally) -> None:
+        """Have a prospect taken up again when its time comes, or count how it ended."""
+        if wake_at := self._wakes(known.prospect.id, ended):
+            heappush(self._asleep, _Sleeper(wake_at, known.prospect.id, known.prospect.tenant_id, ended))
+            return
+        self._moved_at = time.monotonic()
+        tally.ended[ended] += 1
+        self._on_prospect(ended)
 
     def _wakes(self, prospect_id: str, ended: Ended) -> str | None:
         """Return when a prospect is taken up again: when its time comes, or when another worker may be through."""

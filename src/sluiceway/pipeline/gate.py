@@ -190,9 +190,9 @@ class Gate:
         if account in self.stops:
             self._probing[account] = Probe(attempt_id, asyncio.Event())
 
-    def paused(self, batch_id: str | None) -> Pause | None:
-        """Return the pause that stops a whole batch, if there is one."""
-        return next((p for p in self._pauses if p.scope == "all" or (p.scope, p.name) == ("batch", batch_id)), None)
+    def paused(self, batch_id: str | None, tenant_id: str | None = None) -> Pause | None:
+        """Return the pause that stops a whole batch, if there is one; `tenant_id` where it is all one tenant's."""
+        return next((pause for pause in self._pauses if pause.covers("", tenant_id, batch_id)), None)
 
     def pause(self, pauses: Iterable[Pause]) -> None:
         """Take over what persons have stopped; says so once for each."""

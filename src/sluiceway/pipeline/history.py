@@ -55,7 +55,8 @@ class History(msgspec.Struct):
 
     `bought` is by source, newest first; `answered` by request key; `unknowns` counts, by source, the first request
     whose charge is unknown within the freshness window and every one sent after it. One who is `suppressed` is not
-    asked about; `checked` is the version of the list that says so or not.
+    asked about; `checked` is the version of the list that says so or not. `ended_in_batch` are the sources, each with
+    what it was asked, whose results a closed run of this batch has, other than cancelled ones.
     """
 
     prospect: Prospect
@@ -67,6 +68,7 @@ class History(msgspec.Struct):
     last_run_id: str | None = None
     standing: Standing | None = None
     closed_in_batch: bool = False
+    ended_in_batch: set[tuple[str, str]] = msgspec.field(default_factory=set)
     suppressed: bool = False
     checked: int | None = None
 
@@ -159,9 +161,13 @@ def _add_standing(connection: Connection, found: dict[str, History]) -> None:
 
 
 def _add_closed(connection: Connection, found: dict[str, History], batch_id: str | None) -> None:
-    query = select(runs.c.prospect_id).where(runs.c.batch_id == batch_id, runs.c.prospect_id.in_(found))
-    for (prospect_id,) in connection.execute(query.where(runs.c.closed_at.is_not(None))):
+    query = select(runs.c.prospect_id, source_results.c.source, source_results.c.subject_key, source_results.c.status)
+    query = query.join(source_results, source_results.c.run_id == runs.c.id)
+    query = query.where(runs.c.batch_id == batch_id, runs.c.prospect_id.in_(found), runs.c.closed_at.is_not(None))
+    for prospect_id, source, subject_key, status in connection.execute(query):
         found[prospect_id].closed_in_batch = True
+        if status != Status.CANCELLED:
+            found[prospect_id].ended_in_batch.add((source, subject_key))
 
 
 def _add_suppressed(connection: Connection, found: dict[str, History], suppressions: Suppressions) -> None:

@@ -69,9 +69,11 @@ def settle(
     connection.execute(update(idempotency_keys).where(*_named(key)).values(values))
 
 
-def release(connection: Connection, key: Key) -> None:
-    """Give a key back whose request came to nothing and cost nothing."""
-    connection.execute(delete(idempotency_keys).where(*_named(key), idempotency_keys.c.status.is_(None)))
+def release(connection: Connection, key: Key, taken_at: str | None = None) -> None:
+    """Give a key back whose request came to nothing and cost nothing; with `taken_at` only if it was taken then."""
+    k = idempotency_keys.c
+    mine = () if taken_at is None else (k.created_at == taken_at,)
+    connection.execute(delete(idempotency_keys).where(*_named(key), k.status.is_(None), *mine))
 
 
 def check_unfinished(store: Store, kept: Kept) -> None:

@@ -22,7 +22,8 @@ Step = Asked | Reading | Skip
 class Order(msgspec.Struct, frozen=True):
     """What a batch asks for, how often a request of unknown charge may be followed by another, and who asked.
 
-    Somebody waits for an `interactive` one, so an open breaker ends it instead of making it wait.
+    Somebody waits for an `interactive` one, so an open breaker ends it instead of making it wait. One that asks `once`
+    is gone through again and again while anything of it waits, maybe by several processes, and asks nobody twice.
     """
 
     batch_id: str | None
@@ -32,6 +33,7 @@ class Order(msgspec.Struct, frozen=True):
     user_id: str = ""
     api_key_id: str | None = None
     interactive: bool = False
+    once: bool = False
 
 
 class Plan(msgspec.Struct):

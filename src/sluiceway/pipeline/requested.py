@@ -100,12 +100,16 @@ def request_batch(connection: Connection, wish: Wish, prospect_ids: Sequence[str
 
 
 def request_upload(connection: Connection, batch_id: str, wish: Wish, now: str) -> None:
-    """Ask for a batch whose file was uploaded before. Raises `Conflict` when it was asked for already."""
+    """Ask for a batch whose file was uploaded before. Raises `Conflict` when it was asked for already.
+
+    A file's batch that was given on the command line is that command's, and may hold other tenants' people.
+    """
     b = batches.c
-    waiting = (b.id == batch_id, b.requested_at.is_(None), b.finished_at.is_(None), b.rows.is_not(None))
+    uploaded = (b.id == batch_id, b.digest == b.id, b.rows.is_not(None))
+    waiting = (*uploaded, b.requested_at.is_(None), b.finished_at.is_(None))
     values = {**_columns(wish), "requested_at": now}
     if connection.execute(update(batches).where(*waiting).values(values)).rowcount == 0:
-        raise Conflict("this upload was asked for already, or is not whole; its batch says how it stands")
+        raise Conflict("this is no upload, or is not whole, or was asked for already; its batch says how it stands")
     set_caps(connection, batch_id, [(cap.provider, cap.unit, cap.amount) for cap in wish.caps])
 
 
@@ -137,11 +141,12 @@ def fill(connection: Connection, requested: Requested) -> bool:
     does not matter how often this is interrupted.
     """
     batch_id, r, p = requested.batch.id, batch_rows.c, prospects.c
-    held = connection.execute(select(func.count(), func.max(r.prospect_id)).where(r.batch_id == batch_id)).one()
+    found = select(func.count(), func.max(r.prospect_id), func.max(r.number)).where(r.batch_id == batch_id)
+    held = connection.execute(found).one()
     which = meant(requested.tenant_id, requested.terms.selection or Selection())
     query = select(p.id).where(which, p.id > (held[1] or ""), p.id < batch_id).order_by(p.id).limit(_FILLED_AT_ONCE)
     ids = list(connection.execute(query).scalars())
-    _add_rows(connection, batch_id, held[0], ids)
+    _add_rows(connection, batch_id, 0 if held[2] is None else held[2] + 1, ids)  # some may have been erased
     if len(ids) == _FILLED_AT_ONCE:
         return True
     connection.execute(update(batches).where(batches.c.id == batch_id).values(rows=held[0] + len(ids)))

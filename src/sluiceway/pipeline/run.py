@@ -117,7 +117,7 @@ class Enricher:
     async def enrich(self, history: History) -> Ended:
         """Enrich a prospect that has no open run."""
         plans = self._planner.all_of(history)
-        if not any(plan.request for plan in plans):
+        if not any(plan.request and not self._was_asked(history, plan) for plan in plans):
             return await self._record_as_held(history, plans)
         run_id = await self._open(history, plans)
         if run_id is None:
@@ -125,6 +125,10 @@ class Enricher:
         crash_point("run.opened")
         with about(run_id=run_id):
             return await self._carry(history, run_id, plans, [])
+
+    def _was_asked(self, history: History, plan: Plan) -> bool:
+        """Tell whether a batch that asks once has a result of this: an error, or a limit in the way, is one as well."""
+        return self._order.once and (plan.source.name, plan.subject_key) in history.ended_in_batch
 
     def intentions(self, history: History) -> dict[str, Intention]:
         """Say what `enrich` would do about each source, without doing any of it."""

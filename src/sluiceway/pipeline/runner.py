@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -16,9 +17,11 @@ from typing import Any, Final, Self
 
 from sluiceway.logs import know
 from sluiceway.pipeline.batch import begin_batch
-from sluiceway.pipeline.cancel import endings
+from sluiceway.pipeline.cancel import endings, who_has_open
+from sluiceway.pipeline.controls import LOOK_EVERY_S
 from sluiceway.pipeline.embedded import Embedded, Shared
 from sluiceway.pipeline.gate import Gate
+from sluiceway.pipeline.recover import is_alive
 from sluiceway.pipeline.requested import Requested, end_batch, fill, to_run
 from sluiceway.pipeline.run import Ended
 from sluiceway.store.engine import Store
@@ -31,8 +34,13 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 0.5
 _MOST_AT_ONCE: Final = 40
+"""Batches at work at once; a tenant that has none among them may begin one all the same."""
+
 _LOOKED_AT_AGAIN_S: Final = (2.0, 5.0, 15.0, 60.0)
 """Seconds until a batch is looked at again that waits for something, the longer the more often it was in vain."""
+
+_STOPPED_EVERYWHERE_S: Final = 2 * LOOK_EVERY_S
+"""Seconds after which every process knows that a batch is given up; its end lifts the pause that says so."""
 
 
 class Runner:
@@ -48,6 +56,7 @@ class Runner:
         writer: Writer[Op],
         gate: Gate,
         shared: Shared,
+        worker_id: str,
         dispatch: Callable[[Requested], Embedded],
         recover: Callable[[], Awaitable[int]],
         ended: Callable[[Any, str], None],
@@ -57,6 +66,7 @@ class Runner:
         self._writer = writer
         self._gate = gate
         self._shared = shared
+        self._worker_id = worker_id
         self._dispatch = dispatch
         self._recover = recover
         self._ended = ended
@@ -64,6 +74,7 @@ class Runner:
         self._news = asyncio.Event()
         self._closing = False
         self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._at_work_for: Counter[str] = Counter()
         self._again: dict[str, tuple[int, float]] = {}
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -139,8 +150,12 @@ class Runner:
                 self._begin(requested)
             elif self._may_start(requested):
                 lanes.add(requested.tenant_id, requested)
-        while len(self._at_work) < _MOST_AT_ONCE and (next_one := lanes.take()) is not None:
+        while (next_one := lanes.take(self._has_place)) is not None:
             self._begin(next_one)
+
+    def _has_place(self, tenant_id: str) -> bool:
+        """Tell whether another batch of a tenant may begin; however many others have, each tenant has one at work."""
+        return len(self._at_work) < _MOST_AT_ONCE or not self._at_work_for[tenant_id]
 
     def _may_start(self, requested: Requested) -> bool:
         batch_id = requested.batch.id
@@ -148,14 +163,22 @@ class Runner:
             return False
         if requested.cancelled:
             return True
+        if self._gate.paused(batch_id, requested.tenant_id):
+            self._again.pop(batch_id, None)  # it goes on as soon as it is resumed, by whomever
+            return False
         _, not_before = self._again.get(batch_id, (0, 0.0))
-        return self._gate.paused(batch_id) is None and time.monotonic() >= not_before
+        return time.monotonic() >= not_before
 
     def _begin(self, requested: Requested) -> None:
         batch_id = requested.batch.id
         task = asyncio.create_task(self._bring_on(requested), name=f"sluiceway-batch-{batch_id}")
         self._at_work[batch_id] = task
-        task.add_done_callback(lambda _: self._at_work.pop(batch_id, None))
+        self._at_work_for[requested.tenant_id] += 1
+        task.add_done_callback(lambda _: self._is_done(requested))
+
+    def _is_done(self, requested: Requested) -> None:
+        del self._at_work[requested.batch.id]
+        self._at_work_for[requested.tenant_id] -= 1
 
     async def _bring_on(self, requested: Requested) -> None:
         """Bring a batch as far as it gets."""
@@ -186,19 +209,27 @@ class Runner:
         return not tally.left and not tally.waiting and not tally.ended[Ended.ELSEWHERE]
 
     async def _give_up(self, batch_id: str) -> bool:
-        """End what is open of a batch; its calls in flight have been booked, or are declared now."""
+        """End what is open of a batch; its calls in flight have been booked, or are declared now.
+
+        Returns whether nothing is open any more: another process that lives ends its own calls and runs.
+        """
+        await asyncio.sleep(_STOPPED_EVERYWHERE_S)
         await self._recover()
         while True:
             await self._writer.flush()
-            ops = await asyncio.to_thread(self._endings, batch_id)
+            ops, others = await asyncio.to_thread(self._endings, batch_id)
             for op in ops:
                 self._writer.post(op)
             if not ops:
-                return True
+                return not others
 
-    def _endings(self, batch_id: str) -> list[Op]:
+    def _endings(self, batch_id: str) -> tuple[list[Op], set[str]]:
+        """Return what ends some of a batch's open runs, and which others that live have open ones."""
         with self._store.read() as connection:
-            return endings(connection, batch_id, self._store.clock.stamp(), list(self._shared.at_work))
+            having = who_has_open(connection, batch_id) - {self._worker_id}
+            others = {worker_id for worker_id in having if is_alive(self._store, worker_id)}
+            busy = list(self._shared.at_work)
+            return endings(connection, batch_id, self._store.clock.stamp(), busy, others), others
 
     async def _end(self, batch_id: str) -> None:
         now = self._store.clock.stamp()
