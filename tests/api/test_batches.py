@@ -155,6 +155,7 @@ def test_two_batches_about_the_same_people_buy_nothing_twice(served: Served, slo
         ({"filter": {}, "cap": {"credits": {"nobody": 1}}}, "'nobody' is no provider"),
         ({"filter": {}, "cap": {"usd": -1}}, "greater than or equal to 0"),
         ({"filter": {"mood": "good"}}, "Extra inputs"),
+        ({"filter": {"created_from": "1/12/2099"}}, "filter.created_from: '1/12/2099' is no moment"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(served: Served, asked: dict[str, Any], says: str) -> None:

@@ -18,7 +18,7 @@ from sluiceway.api.answers import Json, answers, in_text
 from sluiceway.api.caller import Asker, who_may
 from sluiceway.api.idempotency import IdempotencyKey, key_of
 from sluiceway.api.paging import CursorText, Limit, Page, after, cursor
-from sluiceway.api.prospects import ShownProspect
+from sluiceway.api.prospects import ShownProspect, stamp_of
 from sluiceway.errors import BadInput, Conflict, NotThere
 from sluiceway.pipeline.batch import PAGE, count_prospects
 from sluiceway.pipeline.controls import all_pauses, lift_pause, set_pause
@@ -130,12 +130,13 @@ class SelectionAsked(BaseModel):
     source_status: dict[SourceName, str] = Field({}, max_length=50, description='How sources stand: {"exa": "failed"}.')
     batch_id: str = Field("", max_length=100)
     text: str = Field("", max_length=200, description="Part of a name, company or address, in any case.")
-    created_from: str = Field("", max_length=40, description="ISO 8601, UTC; included.")
-    created_to: str = Field("", max_length=40, description="ISO 8601, UTC; not included.")
+    created_from: str = Field("", max_length=40, description="ISO 8601, UTC where it names no zone; included.")
+    created_to: str = Field("", max_length=40, description="ISO 8601, UTC where it names no zone; not included.")
 
     def selection(self) -> Selection:
-        """Return who is meant."""
-        return msgspec.convert(self.model_dump(), Selection, strict=False)
+        """Return who is meant; raises `BadInput` for a moment that is none."""
+        moments = {name: stamp_of(f"filter.{name}", getattr(self, name)) for name in ("created_from", "created_to")}
+        return msgspec.convert({**self.model_dump(), **moments}, Selection)
 
 
 class BatchAsked(HowAsked):

@@ -102,7 +102,7 @@ def which_of(
     ] = "",
     source_status: Annotated[str, Query(max_length=100, description="How `source` stands.")] = "",
     batch_id: Annotated[str, Query(max_length=100)] = "",
-    external_id: Annotated[str, Query(max_length=200)] = "",
+    external_id: Annotated[str, Query(max_length=1000)] = "",
     text: Annotated[str, Query(max_length=200, description="Part of a name, company or address, in any case.")] = "",
     created_from: Moment = "",
     created_to: Moment = "",
@@ -116,12 +116,13 @@ def which_of(
         batch_id=batch_id,
         external_id=external_id,
         text=text,
-        created_from=_stamp("created_from", created_from),
-        created_to=_stamp("created_to", created_to),
+        created_from=stamp_of("created_from", created_from),
+        created_to=stamp_of("created_to", created_to),
     )
 
 
-def _stamp(name: str, text: str) -> str:
+def stamp_of(name: str, text: str) -> str:
+    """Return a moment as tables hold it, so that it can be compared; raises `BadInput` for what is none."""
     moment = parse_timestamp(text)
     if text and moment is None:
         raise BadInput(f"{name}: {text!r} is no moment; write one as 2026-03-01T00:00:00Z")
