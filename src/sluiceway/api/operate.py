@@ -138,7 +138,7 @@ class PauseAsked(BaseModel):
 
     what: What
     name: str = Field("", max_length=200, description="Which provider, tenant or batch; empty for everything.")
-    reason: str | None = Field(None, max_length=500, description="Why; shown wherever the pause is met.")
+    reason: str | None = Field(None, max_length=500, description="Why; shown to operators.")
 
     model_config = ConfigDict(
         extra="forbid",
@@ -160,7 +160,7 @@ async def list_pauses(asker: Operator) -> Json:
 
 @router.post("/pauses", **answers(Pause, 201, problems=[404]))
 async def pause(asked: PauseAsked, asker: Operator) -> Json:
-    """Begin no new call for it from now on, in any process, until it is resumed; calls in flight are booked."""
+    """Begin no new call for it within a second, in any process, until it is resumed; calls in flight are booked."""
     tenant_id = asked.name if asked.what == "tenant" else None
     await _known_tenant(asker, tenant_id)
     stopped = Pause(asked.what, asked.name, asker.principal.actor, asked.reason)
