@@ -23,6 +23,7 @@ from sluiceway.pipeline.uploads import Upload, add_to_upload, begin_upload, spoo
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.sign import read_sign
 from sluiceway.store.engine import Store
+from sluiceway.api.paging import cursor
 from sluiceway.store.schema import activity, batch_rejects, batch_rows, batches, prospects
 
 HEADER = "First Name,Last Name,Company,Email,External ID\n"
@@ -117,6 +118,8 @@ def test_only_the_first_twenty_rejects_are_in_the_answer_and_all_in_the_batch(se
     assert (said["rows"], said["rejected"], len(said["rejects"])) == (601, 600, 20)
     assert served.get(f"/batches/{said['batch_id']}").json()["rejected"] == 600
     assert count(served, batch_rejects, batch_rejects.c.batch_id == said["batch_id"]) == 600
+    for place in (-1, 2**63, 2**64):
+        assert served.get(f"/batches/{said['batch_id']}/rejects?cursor={cursor(place)}").status_code == 422
 
 
 def test_the_same_file_again_is_a_new_batch_of_the_same_prospects(served: Served) -> None:

@@ -61,6 +61,8 @@ Spender = Annotated[Asker, who_may(Permission.ENRICH)]
 _LOOK_EVERY_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 60.0
 _TERMINAL: Final = frozenset({State.FINISHED, State.CANCELLED})
+_Place = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+"""The place of a row, as a column can hold it."""
 
 
 # What is asked for.
@@ -533,7 +535,7 @@ async def read(batch_id: str, asker: Reader) -> Json:
 @router.get("/batches/{batch_id}/rejects", **answers(Page[Rejected], problems=[404]))
 async def rejects(batch_id: str, asker: Reader, limit: Limit = 50, cursor_text: CursorText = None) -> Json:
     """List the rows of an upload that could not be used, with their lines and why."""
-    start = after(cursor_text, tuple[int])
+    start = after(cursor_text, tuple[_Place])
     return Json(await asker.world.read(_rejects, batch_id, start[0] if start else -1, limit, scope=asker.scope))
 
 
