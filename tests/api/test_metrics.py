@@ -164,6 +164,14 @@ def test_what_came_through_a_proxy_on_this_machine_is_not_from_this_machine(serv
     assert served.get("/metrics", who=None, headers={header: "127.0.0.1"}).status_code == 401
 
 
+def test_behind_https_a_request_that_looks_direct_may_have_come_through_a_silent_proxy(
+    store: Store, sandbox: SandboxProcess
+) -> None:
+    with serving(store, sandbox, public_url="https://people.example.com") as served:
+        assert served.get("/metrics", who=None).status_code == 401
+        assert served.get("/metrics", who="super").status_code == 200
+
+
 def test_no_token_opens_nothing_where_none_is_set(served: Served) -> None:
     headers = {**FROM_ELSEWHERE, "Authorization": "Bearer "}
     assert served.get("/metrics", who=None, headers=headers).status_code == 401
