@@ -99,6 +99,13 @@ def filled(path: str, ids: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: {**ids, **NAMES}[found[1]], path)
 
 
+def test_every_operation_has_a_name_that_reads_as_one(served: Served) -> None:
+    described = [each for methods in served.app.openapi()["paths"].values() for each in methods.values()]
+    names = [each["operationId"] for each in described]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"search|[a-z]+(_[a-z]+)+", name) or "_api_" in name] == []
+
+
 def test_every_route_but_the_open_ones_is_somebodys(operations: list[Operation]) -> None:
     assert {str(operation) for operation in operations if operation.is_open} == OPEN
     assert {str(operation) for operation in operations if not operation.permission} - OPEN == ANYBODYS

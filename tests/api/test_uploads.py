@@ -18,12 +18,12 @@ from served import ACME, GLOBEX, SUPER, Served, serving
 from sqlalchemy import func, select
 
 from builders import until
+from sluiceway.api.paging import cursor
 from sluiceway.pipeline.batch import withdraw
 from sluiceway.pipeline.uploads import Upload, add_to_upload, begin_upload, spooled
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.sign import read_sign
 from sluiceway.store.engine import Store
-from sluiceway.api.paging import cursor
 from sluiceway.store.schema import activity, batch_rejects, batch_rows, batches, prospects
 
 HEADER = "First Name,Last Name,Company,Email,External ID\n"

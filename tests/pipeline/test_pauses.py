@@ -93,7 +93,7 @@ async def test_what_is_not_named_goes_on(desk: Open, store_url: str) -> None:
         assert len(waiting(at.store)) == 15
 
 
-async def test_work_that_waits_for_a_pause_to_end_says_so_and_who_paused_it_is_told_to_operators_only(
+async def test_work_that_waits_for_a_pause_to_end_says_so_and_operators_are_told_whose_it_is(
     desk: Open, store_url: str
 ) -> None:
     paused(store_url, "provider", "apollo")

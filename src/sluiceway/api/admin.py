@@ -57,7 +57,7 @@ async def read_dashboard(asker: Operator, days: Days = 14) -> Json:
     return Json(await asker.world.read(dashboard, asker.scope, asker.world.now, days))
 
 
-@router.get("/tenants/activity", **answers(TenantsActivity))
+@router.get("/tenants/activity", name="read_tenants_activity", **answers(TenantsActivity))
 async def read_tenants(
     asker: Operator,
     days: Days = 7,
@@ -76,7 +76,7 @@ def _tenants(connection: Connection, asker: Asker, days: int, known: list[str], 
     return with_users(connection, everybody, found) if users else found
 
 
-@router.get("/enrichment/health", **answers(Health))
+@router.get("/enrichment/health", name="read_enrichment_health", **answers(Health))
 async def read_health(asker: Operator, days: Days = 14) -> Json:
     """Say how each source is doing, by UTC day and over all: every outcome, p50 and p95, and its breaker."""
     providers = {name: source.provider for name, source in asker.world.sources.items()}
@@ -209,7 +209,7 @@ GroupBy = Annotated[
 _MOST_ROWS: Final = 1000
 
 
-@router.get("/usage", **answers(UsagePage))
+@router.get("/usage", name="read_all_usage", **answers(UsagePage))
 async def read_usage(
     asker: Operator,
     which: These,

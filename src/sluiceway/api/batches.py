@@ -377,6 +377,7 @@ def page_of(connection: Connection, before: str | None, limit: int, *, scope: Sc
 
 @router.post(
     "/batches",
+    name="create_batch",
     **answers(
         ShownBatch, 202, problems=[404, 409], also={200: Price}, description="Accepted; `dry_run` answers 200 instead."
     ),
@@ -463,6 +464,7 @@ PREFER: Final = "`wait=20` waits so many seconds (60 at most) for the prospect t
 
 @router.post(
     "/prospects/{prospect_id}/enrich",
+    name="enrich_prospect",
     **answers(
         ShownProspect,
         200,
@@ -526,13 +528,13 @@ async def list_batches(asker: Reader, limit: Limit = 50, cursor_text: CursorText
     return Json(await asker.world.read(page_of, start[0] if start else None, limit, scope=asker.scope))
 
 
-@router.get("/batches/{batch_id}", **answers(ShownBatch, problems=[404]))
+@router.get("/batches/{batch_id}", name="read_batch", **answers(ShownBatch, problems=[404]))
 async def read(batch_id: str, asker: Reader) -> Json:
     """Say how far a batch is: how its source results stand, and what it has spent."""
     return Json(await asker.world.read(show, batch_id, scope=asker.scope))
 
 
-@router.get("/batches/{batch_id}/rejects", **answers(Page[Rejected], problems=[404]))
+@router.get("/batches/{batch_id}/rejects", name="list_batch_rejects", **answers(Page[Rejected], problems=[404]))
 async def rejects(batch_id: str, asker: Reader, limit: Limit = 50, cursor_text: CursorText = None) -> Json:
     """List the rows of an upload that could not be used, with their lines and why."""
     start = after(cursor_text, tuple[_Place])
@@ -549,6 +551,7 @@ def _rejects(connection: Connection, batch_id: str, last: int, limit: int, *, sc
 
 @router.get(
     "/batches/{batch_id}/events",
+    name="follow_batch",
     response_class=Response,
     responses={
         200: in_text("text/event-stream", "`progress` events with the batch, and `finished` at its end."),
@@ -573,7 +576,7 @@ async def _events(batch: ShownBatch, request: Request, asker: Asker) -> AsyncIte
             batch = await asker.world.read(show, batch.id, scope=asker.scope)
 
 
-@router.post("/batches/{batch_id}/pause", **answers(ShownBatch, problems=[404, 409]))
+@router.post("/batches/{batch_id}/pause", name="pause_batch", **answers(ShownBatch, problems=[404, 409]))
 async def pause(batch_id: str, asker: Spender) -> Json:
     """Begin no more calls for a batch until it is resumed; those in flight are finished and booked."""
 
@@ -586,7 +589,7 @@ async def pause(batch_id: str, asker: Spender) -> Json:
     return Json(await asker.world.write(stop))
 
 
-@router.post("/batches/{batch_id}/resume", **answers(ShownBatch, problems=[404, 409]))
+@router.post("/batches/{batch_id}/resume", name="resume_batch", **answers(ShownBatch, problems=[404, 409]))
 async def resume(batch_id: str, asker: Spender) -> Json:
     """Go on with a batch that was paused. What an operator has stopped stays stopped."""
 
@@ -601,7 +604,7 @@ async def resume(batch_id: str, asker: Spender) -> Json:
     return Json(shown)
 
 
-@router.post("/batches/{batch_id}/cancel", **answers(ShownBatch, 202, problems=[404, 409]))
+@router.post("/batches/{batch_id}/cancel", name="cancel_batch", **answers(ShownBatch, 202, problems=[404, 409]))
 async def cancel(batch_id: str, asker: Spender) -> Json:
     """Give a batch up: no more calls begin, what was bought stays, and what is open of it ends as `cancelled`."""
 

@@ -70,7 +70,7 @@ _CSV_EXAMPLE: Final = (
 # The routes.
 
 
-@router.get("/prospects/export", **_described(_CSV_EXAMPLE))
+@router.get("/prospects/export", name="export_prospects", **_described(_CSV_EXAMPLE))
 async def export(
     asker: Taker, selection: Annotated[Selection, Depends(which_of)], form: Formatted = Format.CSV
 ) -> Response:

@@ -267,7 +267,7 @@ async def list_prospects(
     return Json(await asker.world.read(page_of, selection, start[0] if start else "", limit, asker))
 
 
-@router.get("/{prospect_id}", **answers(ShownProspect, problems=[404]))
+@router.get("/{prospect_id}", name="read_prospect", **answers(ShownProspect, problems=[404]))
 async def read(prospect_id: str, asker: Reader) -> Json:
     """Read one prospect: every field with its source, and how each source stands. Recorded as a profile view."""
     prospect = await asker.world.read(one, prospect_id, asker)
@@ -275,7 +275,7 @@ async def read(prospect_id: str, asker: Reader) -> Json:
     return Json(prospect)
 
 
-@router.get("/{prospect_id}/report", **answers(Report, problems=[404]))
+@router.get("/{prospect_id}/report", name="report_on_prospect", **answers(Report, problems=[404]))
 async def report_on(prospect_id: str, asker: Eraser) -> Json:
     """Say everything that is held about one person, for that person: see `docs/personal-data.md`."""
     return Json(await asker.world.read(_report, prospect_id, asker))
@@ -294,6 +294,7 @@ def _report(connection: Connection, prospect_id: str, asker: Asker) -> Report:
 
 @router.post(
     "",
+    name="create_prospect",
     **answers(
         ShownProspect,
         201,
@@ -335,7 +336,7 @@ def _settle(connection: Connection, intake: Intake, entered: Sequence[Entered], 
     record(connection, [asker.did(Action.PROSPECT_IMPORTED, each.prospect_id) for each in entered if each.made])
 
 
-@router.post("/bulk", **answers(AllTakenIn, problems=[400]))
+@router.post("/bulk", name="create_prospects", **answers(AllTakenIn, problems=[400]))
 async def create_many(asked: ManyAsked, asker: Editor) -> Json:
     """Take up to 500 people in, each as with a single one, and say of everyone what became of them.
 
@@ -388,7 +389,7 @@ def _fate(number: int, fate: Fate, external_id: str, made: str | None = None, re
 # Erasing.
 
 
-@router.delete("/{prospect_id}", **answers(Deleted, problems=[404]))
+@router.delete("/{prospect_id}", name="delete_prospect", **answers(Deleted, problems=[404]))
 async def delete(
     prospect_id: str,
     asker: Eraser,
