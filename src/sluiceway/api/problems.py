@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from sluiceway.api.answers import Problem
 from sluiceway.api.headers import ALWAYS
+from sluiceway.api.requests import route_of
 from sluiceway.errors import (
     BadInput,
     BadSetting,
@@ -122,6 +123,7 @@ async def _of_http(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    # The route and not the address, which may be a sign-in link.
+    log.error("%s %s", request.method, route_of(request.scope), exc_info=error)
     # Starlette answers this outside of everything else, the headers of all answers too.
     return problem(500, f"this is a fault of ours ({type(error).__name__}); it is in the log", ALWAYS)
