@@ -19,8 +19,9 @@ from sqlalchemy import func, select
 
 from builders import until
 from sluiceway.api.paging import cursor
-from sluiceway.pipeline.batch import withdraw
+from sluiceway.pipeline.batch import Asked, InputRow, all_taken_in, open_batch, take_in, withdraw
 from sluiceway.pipeline.uploads import Upload, add_to_upload, begin_upload, spooled
+from sluiceway.prospect import Person
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.sign import read_sign
 from sluiceway.store.engine import Store
@@ -71,6 +72,18 @@ def test_a_csv_becomes_a_batch_that_can_be_asked_for(served: Served) -> None:
     asked = served.post("/batches", {"upload": said["batch_id"], "sources": ["apollo"]})
     assert asked.status_code == 202, asked.text
     run(until(lambda: served.get(f"/batches/{said['batch_id']}").json()["state"] == "finished"))
+
+
+def test_a_file_of_the_command_line_is_no_upload_because_other_tenants_may_be_in_it(served: Served) -> None:
+    now = served.store.clock.stamp()
+    mine, theirs = Person(email="a@quell.example"), Person(email="b@quell.example")
+    with served.store.change() as connection:
+        batch = open_batch(connection, Asked(ACME, "all.csv", "a digest", {}, "file", False), now)
+        take_in(connection, batch.id, [InputRow(0, ACME, mine), InputRow(1, GLOBEX, theirs)], now)
+        all_taken_in(connection, batch.id, rows=2, rejected=0)
+    for more in ({"dry_run": True}, {}):
+        answer = served.post("/batches", {"upload": batch.id, **more})
+        assert answer.status_code == 409, answer.text
 
 
 def test_who_brought_it_and_through_what_is_kept(served: Served) -> None:

@@ -389,7 +389,7 @@ async def ask(asked: BatchAsked, request: Request, asker: Spender, key: Idempote
     nothing is asked; it says what would be, and what that costs at most.
     """
     if asked.upload is not None:
-        await asker.world.read(found, asked.upload, asker.scope)
+        await asker.world.read(_check_upload, asked.upload, asker.scope)
     if asked.dry_run:
         return Json(await _price(asked, asker))
     selection = asked.filter.selection() if asked.filter is not None else None
@@ -401,6 +401,16 @@ async def ask(asked: BatchAsked, request: Request, asker: Spender, key: Idempote
         return _as_kept(asker, made)
     asker.world.runner.wake(made.id)
     return Json(made, 202, {"Location": f"/api/v1/batches/{made.id}"})
+
+
+def _check_upload(connection: Connection, batch_id: str, scope: Scope) -> None:
+    """Raise `NotThere` for a batch that is not theirs, and `Conflict` for one of a file given on the command line.
+
+    Such a file may name other tenants, who are in its batch as well; it is known by its digest, an upload by its id.
+    """
+    row = found(connection, batch_id, scope)
+    if row.digest != row.id:
+        raise Conflict("this batch is a file that was given on the command line, and goes on only there")
 
 
 def _make(
