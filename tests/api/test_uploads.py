@@ -84,6 +84,10 @@ def test_a_file_of_the_command_line_is_no_upload_because_other_tenants_may_be_in
     for more in ({"dry_run": True}, {}):
         answer = served.post("/batches", {"upload": batch.id, **more})
         assert answer.status_code == 409, answer.text
+    for what in ("pause", "resume", "cancel"):
+        answer = served.post(f"/batches/{batch.id}/{what}")
+        assert (answer.status_code, "other tenants" in answer.text) == (409, True), answer.text
+    assert served.post(f"/batches/{batch.id}/pause", who=SUPER).status_code == 200
 
 
 def test_who_brought_it_and_through_what_is_kept(served: Served) -> None:

@@ -42,6 +42,7 @@ from sluiceway.prospect import Want
 from sluiceway.store.schema import (
     batch_caps,
     batch_rejects,
+    batch_rows,
     batches,
     runs,
     source_results,
@@ -596,6 +597,7 @@ async def pause(batch_id: str, asker: Spender) -> Json:
         set_pause(connection, Pause("batch", batch_id, asker.principal.actor), asker.world.stamp)
         return show(connection, batch_id, scope=asker.scope)
 
+    await asker.world.read(_check_nobody_elses, batch_id, asker)
     return Json(await asker.world.write(stop))
 
 
@@ -609,6 +611,7 @@ async def resume(batch_id: str, asker: Spender) -> Json:
         lift_pause(connection, "batch", batch_id)
         return show(connection, batch_id, scope=asker.scope)
 
+    await asker.world.read(_check_nobody_elses, batch_id, asker)
     shown = await asker.world.write(go_on)
     asker.world.runner.wake(batch_id)
     return Json(shown)
@@ -624,6 +627,7 @@ async def cancel(batch_id: str, asker: Spender) -> Json:
         cancel_batch(connection, batch_id, asker.world.stamp)
         return show(connection, batch_id, scope=asker.scope)
 
+    await asker.world.read(_check_nobody_elses, batch_id, asker)
     shown = await asker.world.write(give_up)
     asker.world.runner.wake(batch_id)
     return Json(shown, 202)
@@ -633,6 +637,17 @@ def _unended(connection: Connection, batch_id: str, scope: Scope) -> None:
     row = found(connection, batch_id, scope)
     if row.finished_at or row.cancelled_at:
         raise Conflict("this batch has ended already" if row.finished_at else "this batch is being cancelled")
+
+
+def _check_nobody_elses(connection: Connection, batch_id: str, asker: Asker) -> None:
+    """Raise `Conflict` where a file of the command line has rows of other tenants, who would be stopped as well."""
+    row = found(connection, batch_id, asker.scope)
+    if row.digest == row.id or asker.principal.may(Permission.OPERATE):
+        return
+    r, p = batch_rows.c, asker.scope.of(prospects_table).c
+    others = select(r.number).where(r.batch_id == batch_id, r.prospect_id.not_in(select(p.id)))
+    if connection.execute(others.limit(1)).first() is not None:
+        raise Conflict("other tenants are in this batch as well, so only an operator stops it or lets it go on")
 
 
 def _check_whose_pause(connection: Connection, batch_id: str, asker: Asker) -> None:
