@@ -101,7 +101,7 @@ async def _check(request: Request) -> None:
     if token and is_same(token, shown):
         return
     principal = await service.main.read(authenticate_key, shown) if shown else None
-    if principal is None:
+    if principal is None or principal.sandbox_only:
         raise Unauthorized("from beyond this machine, bring SLUICEWAY_METRICS_TOKEN or a super admin's API key")
     principal.must(Permission.OPERATE)
 
