@@ -165,6 +165,14 @@ def test_what_cannot_be_used_is_refused_with_a_reason(served: Served, asked: dic
     assert says in answer.json()["detail"]
 
 
+def test_json_that_is_not_said_to_be_json_is_refused_with_what_to_do(served: Served) -> None:
+    for kind in ("application/x-www-form-urlencoded", "text/plain"):
+        answer = served.ask("POST", "/batches", data='{"filter": {}}', headers={"Content-Type": kind})
+        assert answer.status_code == 422
+        assert "`Content-Type: application/json`" in answer.json()["detail"]
+    assert not served.post("/batches", {}).json()["detail"].startswith("body: Value error")
+
+
 # Once.
 
 
