@@ -235,6 +235,21 @@ def test_a_batch_is_followed_to_its_end(served: Served, slowly: Slowly) -> None:
     assert said[-1]["done"] == 40
 
 
+def test_who_follows_a_batch_in_which_nothing_happens_is_told_so(
+    served: Served, slowly: Slowly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluiceway.api.batches._QUIET_LOOKS", 1)
+    with_people(served, 40)
+    slowly(300)
+    batch_id = served.post("/batches", {"filter": {}}).json()["id"]
+    served.post(f"/batches/{batch_id}/pause")
+    eventually(lambda: _still(served))
+    with served.get(f"/batches/{batch_id}/events", stream=True) as answer:
+        assert any(line.startswith(b": ") for line in answer.iter_lines())
+    described = served.app.openapi()["paths"]["/api/v1/batches/{batch_id}/events"]["get"]["responses"]
+    assert "text/event-stream" in described["200"]["content"]
+
+
 def test_a_paused_batch_begins_nothing_until_it_is_resumed(served: Served, slowly: Slowly) -> None:
     with_people(served, 120)
     slowly(300)

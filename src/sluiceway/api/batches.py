@@ -60,6 +60,8 @@ Reader = Annotated[Asker, who_may(Permission.READ_PROSPECTS)]
 Spender = Annotated[Asker, who_may(Permission.ENRICH)]
 
 _LOOK_EVERY_S: Final = 0.5
+_QUIET_LOOKS: Final = 30
+"""After so many looks that found nothing new, whoever follows is told that somebody is still looking."""
 _LONGEST_WAIT_S: Final = 60.0
 _TERMINAL: Final = frozenset({State.FINISHED, State.CANCELLED})
 _Place = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
@@ -565,12 +567,15 @@ def _rejects(connection: Connection, batch_id: str, last: int, limit: int, *, sc
     name="follow_batch",
     response_class=Response,
     responses={
-        200: in_text("text/event-stream", "`progress` events with the batch, and `finished` at its end."),
         **answers(None, problems=[404])["responses"],
+        200: in_text("text/event-stream", "`progress` events with the batch, and `finished` at its end."),
     },
 )
 async def events(batch_id: str, request: Request, asker: Reader) -> Response:
-    """Follow a batch as server-sent events: its state whenever that changes, until it has ended."""
+    """Follow a batch as server-sent events: its state whenever that changes, until it has ended.
+
+    Where nothing changes, a comment every 15 seconds keeps proxies from taking the connection for a dead one.
+    """
     first = await asker.world.read(show, batch_id, scope=asker.scope)
     return StreamingResponse(_events(first, request, asker), media_type="text/event-stream")
 
@@ -579,11 +584,14 @@ async def _events(batch: ShownBatch, request: Request, asker: Asker) -> AsyncIte
     while True:
         over = batch.state in _TERMINAL
         yield b"event: %s\ndata: %s\n\n" % (b"finished" if over else b"progress", msgspec.json.encode(batch))
-        before = batch
+        before, looks = batch, 0
         while batch == before:
             if over or asker.world.gate.draining.is_set() or await request.is_disconnected():
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
+            looks += 1
+            if looks % _QUIET_LOOKS == 0:
+                yield b": nothing new\n\n"
             batch = await asker.world.read(show, batch.id, scope=asker.scope)
 
 
