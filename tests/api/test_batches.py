@@ -67,6 +67,13 @@ def test_who_waited_in_vain_gets_the_batch(served: Served, slowly: Slowly) -> No
     assert ended(served, answer.json()["id"])["done"] == 1
 
 
+@pytest.mark.parametrize("odd", ["wait=\xb2", "wait=-1", "wait=soon", "wait", "=", "wait=1e9"])
+def test_an_odd_wish_to_wait_is_none(served: Served, odd: str) -> None:
+    (prospect,) = with_people(served, 1)
+    answer = served.post(f"/prospects/{prospect}/enrich", headers={"Prefer": odd.encode("latin-1")})
+    assert answer.status_code == 202
+
+
 def test_an_open_breaker_ends_a_request_somebody_waits_for(served: Served) -> None:
     first, second = with_people(served, 2)
     served.sandbox.post("/_answer", {"provider": "apollo", "status": 401, "times": 1})

@@ -526,7 +526,7 @@ def waits(prefer: str | None) -> float:
     """Return the seconds that a `Prefer` header says to wait."""
     for part in (prefer or "").split(","):
         name, _, value = part.strip().partition("=")
-        if name.strip().lower() == "wait" and value.strip().isdigit() and len(value) < 10:
+        if name.strip().lower() == "wait" and value.strip().isdecimal() and len(value) < 10:
             return min(float(value), _LONGEST_WAIT_S)
     return 0.0
 
