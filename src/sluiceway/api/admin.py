@@ -187,11 +187,11 @@ class UsagePage(msgspec.Struct, frozen=True):
 
 
 def which_attempts(
-    provider: Annotated[str | None, Query(max_length=100)] = None,
+    provider: Annotated[str | None, Query(max_length=100, description="Only calls to this provider.")] = None,
     user: Annotated[str | None, Query(max_length=200, description="A user's id; empty is nobody's.")] = None,
     key: Annotated[str | None, Query(max_length=200, description="An API key's id; empty is without one.")] = None,
     batch: Annotated[str | None, Query(max_length=200, description="A batch's id; empty is without one.")] = None,
-    trigger: Annotated[str | None, Query(max_length=40)] = None,
+    trigger: Annotated[str | None, Query(max_length=40, description="file, api, console, …")] = None,
     charge: Annotated[str | None, Query(max_length=40, description="billed, free, unknown, not_sent or open.")] = None,
     no_tenant: Annotated[bool, Query(description="Only what is done for no tenant in particular.")] = False,
 ) -> Which:
@@ -288,10 +288,12 @@ async def read_attempts(
     since: Since = None,
     until: Until = None,
     hour: Annotated[int | None, Query(ge=0, le=23, description="Only of this UTC hour of the day.")] = None,
-    source: Annotated[str | None, Query(max_length=100)] = None,
+    source: Annotated[str | None, Query(max_length=100, description="Only this source's.")] = None,
     limit: Limit = 100,
     cursor_text: CursorText = None,
-    form: Annotated[str | None, Query(alias="format", pattern="^(json|csv)$")] = None,
+    form: Annotated[
+        str | None, Query(alias="format", pattern="^(json|csv)$", description="Goes before what `Accept` says.")
+    ] = None,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """List the attempts behind any figure, newest first, as pages or as CSV: of 14 UTC days, or from one to another."""

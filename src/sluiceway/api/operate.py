@@ -138,7 +138,9 @@ class PauseAsked(BaseModel):
 
     what: What
     name: str = Field("", max_length=200, description="Which provider, tenant or batch; empty for everything.")
-    reason: str | None = Field(None, max_length=500, description="Why; shown to operators.")
+    reason: str | None = Field(
+        None, max_length=500, description="Why; shown to operators, and of a tenant in its audit."
+    )
 
     model_config = ConfigDict(
         extra="forbid",

@@ -101,8 +101,8 @@ def which_of(
         str, Query(max_length=100, pattern=r"^[\w-]*$", description="With `source_status`: whose status is meant.")
     ] = "",
     source_status: Annotated[str, Query(max_length=100, description="How `source` stands.")] = "",
-    batch_id: Annotated[str, Query(max_length=100)] = "",
-    external_id: Annotated[str, Query(max_length=1000)] = "",
+    batch_id: Annotated[str, Query(max_length=100, description="Only who is in this batch.")] = "",
+    external_id: Annotated[str, Query(max_length=1000, description="Only who has this id of yours.")] = "",
     text: Annotated[str, Query(max_length=200, description="Part of a name, company or address, in any case.")] = "",
     created_from: Moment = "",
     created_to: Moment = "",
