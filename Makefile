@@ -32,7 +32,7 @@ services:
 	@scripts/services
 
 test: $(DEV) services  ## Run the tests (under 10 minutes); T=tests/usage runs a part
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m pytest -n 2 $(T)
 
 drill: $(DEV) services  ## Run the long kill and chaos tests (under 40 minutes); seeds are printed
 	@$(BIN)/python -m pytest -m drill -s --timeout 2400

@@ -12,6 +12,7 @@ from builders import AT, DAY, LATER, a_close, a_finish, a_prospect, a_result, a_
 from sluiceway import activity, rollups
 from sluiceway.activity import Action, Event, Export, record_exported
 from sluiceway.admin.answer import Window
+from sluiceway.admin.answer import last_days
 from sluiceway.admin.errors import error_feed
 from sluiceway.admin.funnel import funnel
 from sluiceway.admin.usage import By, usage
@@ -83,7 +84,7 @@ def test_erasing_somebody_leaves_every_sum_right_and_every_count_as_it_was(store
     assert drifts(store) == []
     with store.read() as connection:
         after = funnel(connection, EVERYBODY, NOW, 3)
-        groups = error_feed(connection, EVERYBODY, NOW, 3).groups
+        groups = error_feed(connection, EVERYBODY, NOW, last_days(NOW, 3)).groups
     assert after == before
     assert [(group.results, group.message) for group in groups] == [(2, f"HTTP 400: no {WORD} <n>")]
     assert first not in str({name: rows(store, table) for name, table in metadata.tables.items()})

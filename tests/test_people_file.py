@@ -573,3 +573,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
     peak(10)  # tables that are loaded once
     assert peak(40_000) < 8_000_000
+
+
+def test_nobody_is_a_prospect_of_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("tenant,email\n*,ines@quell.example\nacme,ben@quell.example\n", encoding="utf-8")
+    reject, row = PeopleFile.open(path).read()
+    assert isinstance(reject, Reject)
+    assert "stands for all of them" in reject.reason
+    assert isinstance(row, Row)

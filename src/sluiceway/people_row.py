@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from sluiceway.errors import BadInput
-from sluiceway.prospect import Person, fold, identity_key, normal_domain, normal_email, normal_linkedin
+from sluiceway.prospect import EVERYBODY, Person, fold, identity_key, normal_domain, normal_email, normal_linkedin
 
 LONGEST_CELL: Final = 1_000
 """Characters of a cell that tells who somebody is; more is a damaged row, and no provider would take it."""
@@ -46,6 +46,8 @@ def judged(line: int, number: int, typed: Mapping[str, str], cells: list[str]) -
     said = {target: _clean(cell) for target, cell in typed.items()}
     if reason := _too_long(said):
         return Reject(line, number, reason, cells)
+    if said.get("tenant") == EVERYBODY:
+        return Reject(line, number, f"a tenant cannot be called {EVERYBODY!r}, which stands for all of them", cells)
     person = _person(said)
     try:
         identity_key(person)

@@ -18,6 +18,9 @@ import msgspec
 
 from sluiceway.errors import BadInput
 
+EVERYBODY: Final = "*"
+"""What stands for all tenants, in the suppression list; so no tenant can be called that."""
+
 
 class Field(StrEnum):
     """What a source can fill in about a prospect; also the column names of the enriched file."""
@@ -39,6 +42,7 @@ class Field(StrEnum):
     INSIDER_TRADES = "insider_trades"
     SUMMARY = "summary"
     WEALTH_SIGNALS = "wealth_signals"
+    FULL_NAME = "full_name"
 
 
 class Want(StrEnum):

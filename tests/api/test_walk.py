@@ -20,6 +20,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 MISSING = [program for program in ("bash", "curl", "jq") if shutil.which(program) is None]
 
 
+def test_the_walk_is_in_the_readme_as_well() -> None:
+    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert [line for line in walk() if f"$ {line}\n" not in readme] == []
+
+
 def walk(which: str = "walk") -> list[str]:
     """The commands of the page's walk, or of what is done before."""
     block = PAGE.read_text(encoding="utf-8").split(f"<!-- {which} -->")[1].split("```")[1]
@@ -60,5 +65,6 @@ def test_the_walk_in_the_documentation_finds_imports_views_enriches_and_exports_
     assert viewed["id"] == enriched["id"]
     with (tmp_path / "enriched.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
+    assert len(row["enriched_full_name"].split()) > 1, "a search shows half a name, and Apollo tells it whole"
     assert row["enriched_work_email"] == enriched["fields"]["work_email"]["value"]
     assert usage

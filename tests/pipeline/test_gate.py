@@ -183,3 +183,14 @@ async def test_an_answer_from_anybody_ends_the_wait_for_the_network(gate: Gate) 
     assert not waiting.done()
     gate.answered("exa")
     await waiting
+
+
+async def test_who_waits_for_the_network_goes_on_although_another_has_lost_it_again(gate: Gate) -> None:
+    waiting = asyncio.create_task(gate.wait_online("http://127.0.0.1:1"))
+    await asyncio.sleep(0)
+    gate.answered("exa")  # which is news for who waits, in a moment
+    again = asyncio.create_task(gate.wait_online("http://127.0.0.1:1"))
+    await asyncio.sleep(0)
+    await waiting
+    gate.answered("exa")
+    await again

@@ -55,7 +55,7 @@ def answers(kind: Any, status: int = 200, *, problems: Iterable[int] = (), also:
     """
     kinds = {status: kind, **(also or {})}
     said = {code: described(each, description, example if code == status else None) for code, each in kinds.items()}
-    said |= {code: _problem(code) for code in sorted({401, 403, 404, 422, 503, *problems}) if code not in said}
+    said |= {code: described_problem(code) for code in sorted({401, 403, 404, 422, 503, *problems}) if code not in said}
     return {"response_class": Response, "status_code": status, "responses": said}
 
 
@@ -75,7 +75,8 @@ def in_text(media_type: str, description: str) -> dict[str, Any]:
     return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
 
 
-def _problem(status: int) -> dict[str, Any]:
+def described_problem(status: int) -> dict[str, Any]:
+    """Describe a problem that a route may answer."""
     _KINDS.append(Problem)
     return {
         "description": _PROBLEMS[status],

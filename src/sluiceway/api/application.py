@@ -34,7 +34,8 @@ from sluiceway.api import (
     users,
     webhooks,
 )
-from sluiceway.api.answers import components
+from sluiceway.api.answers import components, described_problem
+from sluiceway.api.bodies import Bounded
 from sluiceway.api.headers import Headers
 from sluiceway.api.problems import handle_errors
 from sluiceway.api.requests import Requests
@@ -107,6 +108,7 @@ def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI
     app.include_router(v1)
     for router in BESIDE:
         app.include_router(router)
+    app.add_middleware(Bounded)
     app.add_middleware(Headers)
     handle_errors(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -118,5 +120,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         said = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         said.setdefault("components", {}).setdefault("schemas", {}).update(components())
+        for operation in (each for path in said["paths"].values() for each in path.values()):
+            if "requestBody" in operation:
+                operation["responses"].setdefault("413", described_problem(413))
         app.openapi_schema = said
     return app.openapi_schema

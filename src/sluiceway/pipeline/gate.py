@@ -326,10 +326,10 @@ class Gate:
             self._probe = asyncio.create_task(self._probe_until_back(url))
         stopped = asyncio.create_task(self.draining.wait())
         back = asyncio.create_task(self._online.wait())
-        await asyncio.wait((stopped, back), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((stopped, back), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         back.cancel()
-        if not self._online.is_set():
+        if back not in done:  # and not "is it set now": somebody else may have lost the network again already
             raise Held("stopped while there was no network")
 
     async def _probe_until_back(self, url: str) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, and_, delete, func, select
 
 from sluiceway.errors import BadSetting
-from sluiceway.prospect import Person
+from sluiceway.prospect import EVERYBODY, Person
 from sluiceway.sign import Sign, all_signs
 from sluiceway.store.bulk import Insert, Lookup
 from sluiceway.store.engine import Store
@@ -26,7 +26,7 @@ from sluiceway.store.schema import prospects, suppressions
 
 K = TypeVar("K", bound=Hashable)
 
-EVERYWHERE: Final = "*"
+EVERYWHERE: Final = EVERYBODY
 """The tenant whose suppressions hold for all tenants."""
 
 PEOPLE: Final = "people"

@@ -144,6 +144,7 @@ class Apollo(Source):
     title = "Apollo"
     needs = Credential("APOLLO_API_KEY", "Apollo > Settings > Integrations > API keys")
     finds = (
+        Field.FULL_NAME,
         Field.TITLE,
         Field.SENIORITY,
         Field.WORK_EMAIL,
@@ -188,7 +189,7 @@ class Apollo(Source):
         return Reading(
             Status.NO_DATA if sure is Match.WEAK else Status.COMPLETE,
             billed(credits=CREDIT, usd_micros=_USD_MICROS_PER_CREDIT),
-            found=tuple(_found(answer.person)),
+            found=tuple(_found(subject.person, answer.person)),
             match=sure,
             request_id=request_id,
         )
@@ -332,12 +333,16 @@ def _person(said: ApolloPerson) -> Person:
     )
 
 
-def _found(said: ApolloPerson) -> Iterator[Found]:
-    """Yield what may be stored; an address that Apollo guessed rather than verified is not one."""
+def _found(asked: Person, said: ApolloPerson) -> Iterator[Found]:
+    """Yield what may be stored; an address that Apollo guessed rather than verified is not one.
+
+    The name is stored only of somebody whom a search found, of whom it showed half; others were asked about by it.
+    """
     if said.email_status == "verified" and text(said.email) not in ("", _PLACEHOLDER):
         yield Found(Field.WORK_EMAIL, text(said.email), 90)
     employer = record(said.organization, Organization)
     plain = {
+        Field.FULL_NAME: text(said.name) if asked.is_half_named else "",
         Field.TITLE: text(said.title),
         Field.SENIORITY: text(said.seniority),
         Field.LINKEDIN_URL: text(said.linkedin_url),

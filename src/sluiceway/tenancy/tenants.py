@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from sluiceway.errors import BadInput
 from sluiceway.outcome import timestamp
+from sluiceway.prospect import EVERYBODY
 from sluiceway.store.bulk import Insert
 from sluiceway.store.schema import tenants
 from sluiceway.tenancy.audit import record
@@ -47,9 +48,12 @@ def add_tenant(connection: Connection, tenant_id: str, name: str = "", *, by: st
 def know_tenants(connection: Connection, ids: Iterable[str], now: str) -> None:
     """Make sure that tenants have a row, as those do that a file names; one statement, which writes nothing new twice.
 
-    `now` is a stamp.
+    `now` is a stamp. Raises `BadInput` for the one name that is not a tenant's.
     """
-    _NAMED_IN_FILES.run(connection, [(tenant_id, tenant_id, now) for tenant_id in sorted(set(ids))])
+    ids = sorted(set(ids))
+    for tenant_id in ids:
+        _refuse_everybody(tenant_id)
+    _NAMED_IN_FILES.run(connection, [(tenant_id, tenant_id, now) for tenant_id in ids])
 
 
 def tenant_of(connection: Connection, tenant_id: str) -> Tenant:
@@ -57,6 +61,11 @@ def tenant_of(connection: Connection, tenant_id: str) -> Tenant:
     if (found := _found(connection, tenant_id)) is None:
         raise BadInput(f"there is no tenant {tenant_id!r}; `sluiceway tenant list` shows those there are")
     return found
+
+
+def is_there(connection: Connection, tenant_id: str) -> bool:
+    """Tell whether there is a tenant of that id."""
+    return _found(connection, tenant_id) is not None
 
 
 def all_tenants(connection: Connection) -> list[Tenant]:
@@ -93,8 +102,9 @@ def _found(connection: Connection, tenant_id: str) -> Tenant | None:
 def _check_id(tenant_id: str) -> None:
     if not tenant_id or tenant_id != tenant_id.strip() or len(tenant_id) > _LONGEST or not tenant_id.isprintable():
         raise BadInput(f"{tenant_id!r} cannot be a tenant's id: it needs 1 to {_LONGEST} characters that can be read")
+    _refuse_everybody(tenant_id)
 
 
-def is_there(connection: Connection, tenant_id: str) -> bool:
-    """Tell whether there is a tenant of that id."""
-    return _found(connection, tenant_id) is not None
+def _refuse_everybody(tenant_id: str) -> None:
+    if tenant_id == EVERYBODY:
+        raise BadInput(f"a tenant cannot be called {EVERYBODY!r}, which stands for all of them")
