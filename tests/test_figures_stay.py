@@ -11,8 +11,7 @@ from sqlalchemy import select
 from builders import AT, DAY, LATER, a_close, a_finish, a_prospect, a_result, a_run, an_attempt, rows, somebody, write
 from sluiceway import activity, rollups
 from sluiceway.activity import Action, Event, Export, record_exported
-from sluiceway.admin.answer import Window
-from sluiceway.admin.answer import last_days
+from sluiceway.admin.answer import Window, last_days
 from sluiceway.admin.errors import error_feed
 from sluiceway.admin.funnel import funnel
 from sluiceway.admin.usage import By, usage

@@ -89,10 +89,10 @@ def test_it_does_not_speak_in_the_open_unless_that_is_meant(desk: Desk, serve: S
     assert not desk.store.exists(), "nothing was opened"
     running = serve("--host", "0.0.0.0", "--insecure-http")
     running.wait_for("/sign-in/")
-    token = re.search(r"/sign-in/(\w{43})", running.screen)
-    assert token is not None
     port = address(running).rpartition(":")[2]
-    page = requests.post(f"http://127.0.0.1:{port}/sign-in/{token[1]}", timeout=30)
+    found = re.search(rf"http://127.0.0.1:{port}/sign-in/\w{{43}}", running.screen)
+    assert found is not None, running.screen
+    page = requests.post(found[0], timeout=30)
     assert "secure" not in page.headers["Set-Cookie"].lower()
     stopped(running)
 

@@ -67,6 +67,13 @@ def test_who_waited_in_vain_gets_the_batch(served: Served, slowly: Slowly) -> No
     assert ended(served, answer.json()["id"])["done"] == 1
 
 
+@pytest.mark.parametrize("odd", ["wait=\xb2", "wait=-1", "wait=soon", "wait", "=", "wait=1e9"])
+def test_an_odd_wish_to_wait_is_none(served: Served, odd: str) -> None:
+    (prospect,) = with_people(served, 1)
+    answer = served.post(f"/prospects/{prospect}/enrich", headers={"Prefer": odd.encode("latin-1")})
+    assert answer.status_code == 202
+
+
 def test_an_open_breaker_ends_a_request_somebody_waits_for(served: Served) -> None:
     first, second = with_people(served, 2)
     served.sandbox.post("/_answer", {"provider": "apollo", "status": 401, "times": 1})
@@ -155,6 +162,7 @@ def test_two_batches_about_the_same_people_buy_nothing_twice(served: Served, slo
         ({"filter": {}, "cap": {"credits": {"nobody": 1}}}, "'nobody' is no provider"),
         ({"filter": {}, "cap": {"usd": -1}}, "greater than or equal to 0"),
         ({"filter": {"mood": "good"}}, "Extra inputs"),
+        ({"filter": {"created_from": "1/12/2099"}}, "filter.created_from: '1/12/2099' is no moment"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(served: Served, asked: dict[str, Any], says: str) -> None:
@@ -162,6 +170,14 @@ def test_what_cannot_be_used_is_refused_with_a_reason(served: Served, asked: dic
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert says in answer.json()["detail"]
+
+
+def test_json_that_is_not_said_to_be_json_is_refused_with_what_to_do(served: Served) -> None:
+    for kind in ("application/x-www-form-urlencoded", "text/plain"):
+        answer = served.ask("POST", "/batches", data='{"filter": {}}', headers={"Content-Type": kind})
+        assert answer.status_code == 422
+        assert "`Content-Type: application/json`" in answer.json()["detail"]
+    assert not served.post("/batches", {}).json()["detail"].startswith("body: Value error")
 
 
 # Once.
@@ -224,6 +240,21 @@ def test_a_batch_is_followed_to_its_end(served: Served, slowly: Slowly) -> None:
     assert set(kinds[:-1]) == {"progress"}
     assert [each["done"] for each in said] == sorted(each["done"] for each in said)
     assert said[-1]["done"] == 40
+
+
+def test_who_follows_a_batch_in_which_nothing_happens_is_told_so(
+    served: Served, slowly: Slowly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluiceway.api.batches._QUIET_LOOKS", 1)
+    with_people(served, 40)
+    slowly(300)
+    batch_id = served.post("/batches", {"filter": {}}).json()["id"]
+    served.post(f"/batches/{batch_id}/pause")
+    eventually(lambda: _still(served))
+    with served.get(f"/batches/{batch_id}/events", stream=True) as answer:
+        assert any(line.startswith(b": ") for line in answer.iter_lines())
+    described = served.app.openapi()["paths"]["/api/v1/batches/{batch_id}/events"]["get"]["responses"]
+    assert "text/event-stream" in described["200"]["content"]
 
 
 def test_a_paused_batch_begins_nothing_until_it_is_resumed(served: Served, slowly: Slowly) -> None:

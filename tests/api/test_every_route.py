@@ -99,6 +99,21 @@ def filled(path: str, ids: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: {**ids, **NAMES}[found[1]], path)
 
 
+def test_every_operation_has_a_name_that_reads_as_one(served: Served) -> None:
+    described = [each for methods in served.app.openapi()["paths"].values() for each in methods.values()]
+    names = [each["operationId"] for each in described]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"search|[a-z]+(_[a-z]+)+", name) or "_api_" in name] == []
+
+
+def test_every_operation_and_all_it_may_be_asked_with_is_described(served: Served) -> None:
+    for path, methods in served.app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            assert operation["description"], (method, path)
+            asked = [each for each in operation.get("parameters", []) if each["in"] == "query"]
+            assert [each["name"] for each in asked if not each.get("description")] == [], (method, path)
+
+
 def test_every_route_but_the_open_ones_is_somebodys(operations: list[Operation]) -> None:
     assert {str(operation) for operation in operations if operation.is_open} == OPEN
     assert {str(operation) for operation in operations if not operation.permission} - OPEN == ANYBODYS

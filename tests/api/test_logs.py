@@ -135,6 +135,7 @@ def test_an_unexpected_error_is_answered_with_its_request_id_and_is_in_the_log_o
     assert answer.headers["Content-Type"] == "application/problem+json"
     (told,) = (line for line in lines(stream) if "exception" in line)
     assert told["request_id"] == answer.headers["X-Request-Id"]
+    assert told["message"] == "GET /api/v1/prospects/{prospect_id}"
     assert "RuntimeError" in told["exception"]
     assert KEY not in stream.getvalue()
     assert PERSON not in stream.getvalue()

@@ -24,6 +24,7 @@ from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.settings import load_settings
 from sluiceway.store.engine import Store
 from sluiceway.store.schema import alarms, attempts, deliveries, duration_days, meter_days, provider_hours
+from sluiceway.tenancy.keys import KeyKind, issue_key
 
 RULES = Path(__file__).parents[2] / "docs" / "alert-rules.yaml"
 Scraped = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -164,8 +165,23 @@ def test_what_came_through_a_proxy_on_this_machine_is_not_from_this_machine(serv
     assert served.get("/metrics", who=None, headers={header: "127.0.0.1"}).status_code == 401
 
 
+def test_behind_https_a_request_that_looks_direct_may_have_come_through_a_silent_proxy(
+    store: Store, sandbox: SandboxProcess
+) -> None:
+    with serving(store, sandbox, public_url="https://people.example.com") as served:
+        assert served.get("/metrics", who=None).status_code == 401
+        assert served.get("/metrics", who="super").status_code == 200
+
+
 def test_no_token_opens_nothing_where_none_is_set(served: Served) -> None:
     headers = {**FROM_ELSEWHERE, "Authorization": "Bearer "}
+    assert served.get("/metrics", who=None, headers=headers).status_code == 401
+
+
+def test_a_super_admins_test_key_reaches_only_the_sandbox_and_so_no_figures(served: Served, store: Store) -> None:
+    with store.change() as connection:
+        issued = issue_key(connection, served.users["super"], KeyKind.TEST, by="test", now=store.clock.now())
+    headers = {**FROM_ELSEWHERE, "Authorization": f"Bearer {issued.text}"}
     assert served.get("/metrics", who=None, headers=headers).status_code == 401
 
 

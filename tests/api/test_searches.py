@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from eventually import eventually
-from served import ACME, GLOBEX, Served, serving
+from people import with_people
+from served import ACME, GLOBEX, SUPER, Served, serving
 from sqlalchemy import select
 
 from builders import locked, until
@@ -183,6 +184,22 @@ def test_a_used_up_limit_is_a_429_and_nothing_is_sent(served: Served) -> None:
     assert (answer.status_code, metered(served)["requests"]) == (429, 1)
     assert answer.json()["retry_at"]
     assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_a_tenant_is_not_told_who_paused_a_provider_and_why(served: Served) -> None:
+    asked = {"what": "provider", "name": "apollo", "reason": "invoice in question"}
+    assert served.post("/api/admin/pauses", asked, SUPER).status_code == 201
+    await until(lambda: not served.service.main.gate.is_open("apollo"))
+    answer = served.post("/searches", CFOS)
+    assert (answer.status_code, answer.json()["detail"]) == (503, "not sent: provider apollo is paused")
+    (prospect_id,) = with_people(served, 1)
+    asked_for = served.post(f"/prospects/{prospect_id}/enrich").json()
+    await until(lambda: "waiting" in served.get(f"/batches/{asked_for['id']}").json()["outcomes"].get("apollo", {}))
+    (run,) = served.get(f"/prospects/{prospect_id}/runs").json()["items"]
+    said = served.get(f"/runs/{run['id']}").text
+    assert "provider apollo is paused" in said
+    assert "invoice" not in said
+    assert served.users[SUPER].id not in said
 
 
 def test_what_may_be_somebodys_name_is_in_no_error(served: Served) -> None:

@@ -102,6 +102,12 @@ def test_a_list_is_imported_and_lines_that_cannot_be_used_are_named(served: Serv
     assert first["detail"] == "3 added"
 
 
+def test_a_list_in_utf_16_as_spreadsheets_write_it_is_read(served: Served) -> None:
+    said = imported(served, "email\tnote\nutf16@quell.example\tasked us\n".encode("utf-16")).json()
+    assert (said["added"], said["rejected"]) == (1, 0)
+    assert suppressed(served, "utf16@quell.example")
+
+
 @pytest.mark.parametrize(
     "odd", [b"", b"\xff\xfe\x00\x01", "a\udc80@x.example".encode("utf-8", "surrogateescape"), b"\x00\n\x00", b'"\n']
 )

@@ -18,8 +18,10 @@ from served import ACME, GLOBEX, SUPER, Served, serving
 from sqlalchemy import func, select
 
 from builders import until
-from sluiceway.pipeline.batch import withdraw
+from sluiceway.api.paging import cursor
+from sluiceway.pipeline.batch import Asked, InputRow, all_taken_in, open_batch, take_in, withdraw
 from sluiceway.pipeline.uploads import Upload, add_to_upload, begin_upload, spooled
+from sluiceway.prospect import Person
 from sluiceway.sandbox.process import SandboxProcess
 from sluiceway.sign import read_sign
 from sluiceway.store.engine import Store
@@ -72,6 +74,22 @@ def test_a_csv_becomes_a_batch_that_can_be_asked_for(served: Served) -> None:
     run(until(lambda: served.get(f"/batches/{said['batch_id']}").json()["state"] == "finished"))
 
 
+def test_a_file_of_the_command_line_is_no_upload_because_other_tenants_may_be_in_it(served: Served) -> None:
+    now = served.store.clock.stamp()
+    mine, theirs = Person(email="a@quell.example"), Person(email="b@quell.example")
+    with served.store.change() as connection:
+        batch = open_batch(connection, Asked(ACME, "all.csv", "a digest", {}, "file", False), now)
+        take_in(connection, batch.id, [InputRow(0, ACME, mine), InputRow(1, GLOBEX, theirs)], now)
+        all_taken_in(connection, batch.id, rows=2, rejected=0)
+    for more in ({"dry_run": True}, {}):
+        answer = served.post("/batches", {"upload": batch.id, **more})
+        assert answer.status_code == 409, answer.text
+    for what in ("pause", "resume", "cancel"):
+        answer = served.post(f"/batches/{batch.id}/{what}")
+        assert (answer.status_code, "other tenants" in answer.text) == (409, True), answer.text
+    assert served.post(f"/batches/{batch.id}/pause", who=SUPER).status_code == 200
+
+
 def test_who_brought_it_and_through_what_is_kept(served: Served) -> None:
     said = upload(served, HEADER + INES).json()
     batch = served.get(f"/batches/{said['batch_id']}").json()
@@ -117,6 +135,8 @@ def test_only_the_first_twenty_rejects_are_in_the_answer_and_all_in_the_batch(se
     assert (said["rows"], said["rejected"], len(said["rejects"])) == (601, 600, 20)
     assert served.get(f"/batches/{said['batch_id']}").json()["rejected"] == 600
     assert count(served, batch_rejects, batch_rejects.c.batch_id == said["batch_id"]) == 600
+    for place in (-1, 2**63, 2**64):
+        assert served.get(f"/batches/{said['batch_id']}/rejects?cursor={cursor(place)}").status_code == 422
 
 
 def test_the_same_file_again_is_a_new_batch_of_the_same_prospects(served: Served) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from builders import (
     AT,
     INES,
     LATER,
+    a_finish,
     a_prospect,
     a_result,
     a_run,
+    an_attempt,
     an_opening,
     lost_commit_replies,
     row,
@@ -141,6 +144,22 @@ def test_a_batch_of_a_file_is_told_once_when_it_ends(store: Store) -> None:
     (delivery,) = taken(store)
     assert (delivery.event, delivery.target) == ("batch.finished", batch.id)
     assert b'"state":"finished"' in said(store, delivery)
+
+
+def test_a_tenant_is_told_nothing_of_others_who_are_in_the_same_file(store: Store) -> None:
+    a_webhook(store, "batch.finished")
+    batch = change(store, open_batch, Asked("default", "people.csv", "digest", {}, "file", False), AT)
+    for tenant in ("default", "acme"):
+        prospect_id = a_prospect(store, tenant=tenant)
+        attempt = an_attempt(tenant_id=tenant, batch_id=batch.id, prospect_id=prospect_id)
+        opening = an_opening(prospect_id, tenant_id=tenant, batch_id=batch.id, begins=[attempt])
+        write(store, opening)
+        write(store, a_finish(attempt))
+    change(store, finish_batch, batch.id, LATER)
+    (told,) = taken(store, LATER)
+    data = msgspec.json.decode(said(store, told))["data"]
+    assert data["outcomes"] == {"apollo": {"running": 1}}
+    assert data["spent"]["apollo"]["billed"] == 1
 
 
 def test_what_failed_is_tried_again_on_the_schedule_under_the_same_id_and_given_up_at_last(store: Store) -> None:

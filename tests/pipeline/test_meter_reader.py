@@ -219,7 +219,7 @@ async def test_a_stopped_provider_is_not_asked_for_its_meter_unless_it_is_credit
         assert at.requests() == 2
         assert not at.app.gate.is_open("apollo"), "that its meter could be read says nothing about the rest"
         at.app.gate.pause([Pause("provider", "apollo", "somebody")])
-        with pytest.raises(Held, match="paused by somebody"):
+        with pytest.raises(Held, match="provider apollo is paused"):
             await at.app.meter_reader().read(apollo)
         at.app.gate.pause([])
         at.app.gate.drain()

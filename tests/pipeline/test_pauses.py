@@ -93,11 +93,13 @@ async def test_what_is_not_named_goes_on(desk: Open, store_url: str) -> None:
         assert len(waiting(at.store)) == 15
 
 
-async def test_work_that_waits_for_a_pause_to_end_says_who_paused_it(desk: Open, store_url: str) -> None:
+async def test_work_that_waits_for_a_pause_to_end_says_so_and_operators_are_told_whose_it_is(
+    desk: Open, store_url: str
+) -> None:
     paused(store_url, "provider", "apollo")
     async with desk() as at:
         await at.run(*people(2))
-        assert {reason for _, reason in waiting(at.store)} == set(at.told)
+        assert {reason for _, reason in waiting(at.store)} == {"provider apollo is paused"}
         assert "paused by Ines" in at.told[0]
 
 

@@ -61,7 +61,7 @@ class UserDays(msgspec.Struct, frozen=True):
     events: int
 
 
-@router.get("", **answers(Acts))
+@router.get("", name="list_activity", **answers(Acts))
 async def read(
     asker: Reader,
     user: User = None,
@@ -100,7 +100,7 @@ def acts(
     return Acts(about(window, now, "activity"), found[:limit], more)
 
 
-@router.get("/days", **answers(UserDays))
+@router.get("/days", name="count_activity", **answers(UserDays))
 async def days(asker: Reader, user: User = None, action: Did = None, since: Since = None, until: Until = None) -> Json:
     """Count what users of the tenant did, by user and UTC day: of the last 14 days, or from one day to another."""
     window = days_between(asker.world.now, since, until, 14)

@@ -57,7 +57,7 @@ async def read_dashboard(asker: Operator, days: Days = 14) -> Json:
     return Json(await asker.world.read(dashboard, asker.scope, asker.world.now, days))
 
 
-@router.get("/tenants/activity", **answers(TenantsActivity))
+@router.get("/tenants/activity", name="read_tenants_activity", **answers(TenantsActivity))
 async def read_tenants(
     asker: Operator,
     days: Days = 7,
@@ -76,7 +76,7 @@ def _tenants(connection: Connection, asker: Asker, days: int, known: list[str], 
     return with_users(connection, everybody, found) if users else found
 
 
-@router.get("/enrichment/health", **answers(Health))
+@router.get("/enrichment/health", name="read_enrichment_health", **answers(Health))
 async def read_health(asker: Operator, days: Days = 14) -> Json:
     """Say how each source is doing, by UTC day and over all: every outcome, p50 and p95, and its breaker."""
     providers = {name: source.provider for name, source in asker.world.sources.items()}
@@ -187,11 +187,11 @@ class UsagePage(msgspec.Struct, frozen=True):
 
 
 def which_attempts(
-    provider: Annotated[str | None, Query(max_length=100)] = None,
+    provider: Annotated[str | None, Query(max_length=100, description="Only calls to this provider.")] = None,
     user: Annotated[str | None, Query(max_length=200, description="A user's id; empty is nobody's.")] = None,
     key: Annotated[str | None, Query(max_length=200, description="An API key's id; empty is without one.")] = None,
     batch: Annotated[str | None, Query(max_length=200, description="A batch's id; empty is without one.")] = None,
-    trigger: Annotated[str | None, Query(max_length=40)] = None,
+    trigger: Annotated[str | None, Query(max_length=40, description="file, api, console, …")] = None,
     charge: Annotated[str | None, Query(max_length=40, description="billed, free, unknown, not_sent or open.")] = None,
     no_tenant: Annotated[bool, Query(description="Only what is done for no tenant in particular.")] = False,
 ) -> Which:
@@ -209,7 +209,7 @@ GroupBy = Annotated[
 _MOST_ROWS: Final = 1000
 
 
-@router.get("/usage", **answers(UsagePage))
+@router.get("/usage", name="read_all_usage", **answers(UsagePage))
 async def read_usage(
     asker: Operator,
     which: These,
@@ -288,10 +288,12 @@ async def read_attempts(
     since: Since = None,
     until: Until = None,
     hour: Annotated[int | None, Query(ge=0, le=23, description="Only of this UTC hour of the day.")] = None,
-    source: Annotated[str | None, Query(max_length=100)] = None,
+    source: Annotated[str | None, Query(max_length=100, description="Only this source's.")] = None,
     limit: Limit = 100,
     cursor_text: CursorText = None,
-    form: Annotated[str | None, Query(alias="format", pattern="^(json|csv)$")] = None,
+    form: Annotated[
+        str | None, Query(alias="format", pattern="^(json|csv)$", description="Goes before what `Accept` says.")
+    ] = None,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """List the attempts behind any figure, newest first, as pages or as CSV: of 14 UTC days, or from one to another."""

@@ -99,6 +99,7 @@ def build(opened: Callable[[], AbstractAsyncContextManager[Service]]) -> FastAPI
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what clients call an operation
     )
     app.state.ready, app.state.heard, app.state.measures = lambda: None, metrics.Heard(), Measures()
     v1 = APIRouter(prefix="/api/v1")

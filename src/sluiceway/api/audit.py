@@ -38,7 +38,7 @@ def page_of(connection: Connection, before: str | None, limit: int, *, scope: Sc
     return Page(found[:limit], cursor(found[limit - 1].id) if len(found) > limit else None)
 
 
-@router.get("", **answers(Page[AuditEntry]))
+@router.get("", name="list_audit", **answers(Page[AuditEntry]))
 async def list_entries(
     asker: Annotated[Asker, who_manages(Permission.READ_AUDIT)], limit: Limit = 50, cursor_text: CursorText = None
 ) -> Json:

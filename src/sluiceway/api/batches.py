@@ -19,7 +19,7 @@ from sluiceway.api.answers import Json, answers, in_text
 from sluiceway.api.caller import Asker, who_may
 from sluiceway.api.idempotency import IdempotencyKey, key_of
 from sluiceway.api.paging import CursorText, Limit, Page, after, cursor
-from sluiceway.api.prospects import ShownProspect
+from sluiceway.api.prospects import ShownProspect, stamp_of
 from sluiceway.errors import BadInput, Conflict, NotThere
 from sluiceway.pipeline.batch import PAGE, count_prospects
 from sluiceway.pipeline.controls import all_pauses, lift_pause, set_pause
@@ -43,6 +43,7 @@ from sluiceway.prospect import Want
 from sluiceway.store.schema import (
     batch_caps,
     batch_rejects,
+    batch_rows,
     batches,
     runs,
     source_results,
@@ -61,8 +62,12 @@ Spender = Annotated[Asker, who_may(Permission.ENRICH)]
 
 _LOOK_EVERY_S: Final = 0.5
 _TIMES_AS_LONG: Final = 10
+_QUIET_LOOKS: Final = 30
+"""After so many looks that found nothing new, whoever follows is told that somebody is still looking."""
 _LONGEST_WAIT_S: Final = 60.0
 _TERMINAL: Final = frozenset({State.FINISHED, State.CANCELLED})
+_Place = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+"""The place of a row, as a column can hold it."""
 
 
 # What is asked for.
@@ -132,12 +137,13 @@ class SelectionAsked(BaseModel):
     source_status: dict[SourceName, str] = Field({}, max_length=50, description='How sources stand: {"exa": "failed"}.')
     batch_id: str = Field("", max_length=100)
     text: str = Field("", max_length=200, description="Part of a name, company or address, in any case.")
-    created_from: str = Field("", max_length=40, description="ISO 8601, UTC; included.")
-    created_to: str = Field("", max_length=40, description="ISO 8601, UTC; not included.")
+    created_from: str = Field("", max_length=40, description="ISO 8601, UTC where it names no zone; included.")
+    created_to: str = Field("", max_length=40, description="ISO 8601, UTC where it names no zone; not included.")
 
     def selection(self) -> Selection:
-        """Return who is meant."""
-        return msgspec.convert(self.model_dump(), Selection, strict=False)
+        """Return who is meant; raises `BadInput` for a moment that is none."""
+        moments = {name: stamp_of(f"filter.{name}", getattr(self, name)) for name in ("created_from", "created_to")}
+        return msgspec.convert({**self.model_dump(), **moments}, Selection)
 
 
 class BatchAsked(HowAsked):
@@ -376,6 +382,7 @@ def page_of(connection: Connection, before: str | None, limit: int, *, scope: Sc
 
 @router.post(
     "/batches",
+    name="create_batch",
     **answers(
         ShownBatch, 202, problems=[404, 409], also={200: Price}, description="Accepted; `dry_run` answers 200 instead."
     ),
@@ -387,7 +394,7 @@ async def ask(asked: BatchAsked, request: Request, asker: Spender, key: Idempote
     nothing is asked; it says what would be, and what that costs at most.
     """
     if asked.upload is not None:
-        await asker.world.read(found, asked.upload, asker.scope)
+        await asker.world.read(_check_upload, asked.upload, asker.scope)
     if asked.dry_run:
         return Json(await _price(asked, asker))
     selection = asked.filter.selection() if asked.filter is not None else None
@@ -399,6 +406,16 @@ async def ask(asked: BatchAsked, request: Request, asker: Spender, key: Idempote
         return _as_kept(asker, made)
     asker.world.runner.wake(made.id)
     return Json(made, 202, {"Location": f"/api/v1/batches/{made.id}"})
+
+
+def _check_upload(connection: Connection, batch_id: str, scope: Scope) -> None:
+    """Raise `NotThere` for a batch that is not theirs, and `Conflict` for one of a file given on the command line.
+
+    Such a file may name other tenants, who are in its batch as well; it is known by its digest, an upload by its id.
+    """
+    row = found(connection, batch_id, scope)
+    if row.digest != row.id:
+        raise Conflict("this batch is a file that was given on the command line, and goes on only there")
 
 
 def _make(
@@ -462,6 +479,7 @@ PREFER: Final = "`wait=20` waits so many seconds (60 at most) for the prospect t
 
 @router.post(
     "/prospects/{prospect_id}/enrich",
+    name="enrich_prospect",
     **answers(
         ShownProspect,
         200,
@@ -510,7 +528,7 @@ def waits(prefer: str | None) -> float:
     """Return the seconds that a `Prefer` header says to wait."""
     for part in (prefer or "").split(","):
         name, _, value = part.strip().partition("=")
-        if name.strip().lower() == "wait" and value.strip().isdigit() and len(value) < 10:
+        if name.strip().lower() == "wait" and value.strip().isdecimal() and len(value) < 10:
             return min(float(value), _LONGEST_WAIT_S)
     return 0.0
 
@@ -525,16 +543,16 @@ async def list_batches(asker: Reader, limit: Limit = 50, cursor_text: CursorText
     return Json(await asker.world.read(page_of, start[0] if start else None, limit, scope=asker.scope))
 
 
-@router.get("/batches/{batch_id}", **answers(ShownBatch, problems=[404]))
+@router.get("/batches/{batch_id}", name="read_batch", **answers(ShownBatch, problems=[404]))
 async def read(batch_id: str, asker: Reader) -> Json:
     """Say how far a batch is: how its source results stand, and what it has spent."""
     return Json(await asker.world.read(show, batch_id, scope=asker.scope))
 
 
-@router.get("/batches/{batch_id}/rejects", **answers(Page[Rejected], problems=[404]))
+@router.get("/batches/{batch_id}/rejects", name="list_batch_rejects", **answers(Page[Rejected], problems=[404]))
 async def rejects(batch_id: str, asker: Reader, limit: Limit = 50, cursor_text: CursorText = None) -> Json:
     """List the rows of an upload that could not be used, with their lines and why."""
-    start = after(cursor_text, tuple[int])
+    start = after(cursor_text, tuple[_Place])
     return Json(await asker.world.read(_rejects, batch_id, start[0] if start else -1, limit, scope=asker.scope))
 
 
@@ -548,14 +566,18 @@ def _rejects(connection: Connection, batch_id: str, last: int, limit: int, *, sc
 
 @router.get(
     "/batches/{batch_id}/events",
+    name="follow_batch",
     response_class=Response,
     responses={
-        200: in_text("text/event-stream", "`progress` events with the batch, and `finished` at its end."),
         **answers(None, problems=[404])["responses"],
+        200: in_text("text/event-stream", "`progress` events with the batch, and `finished` at its end."),
     },
 )
 async def events(batch_id: str, request: Request, asker: Reader) -> Response:
-    """Follow a batch as server-sent events: its state whenever that changes, until it has ended."""
+    """Follow a batch as server-sent events: its state whenever that changes, until it has ended.
+
+    Where nothing changes, a comment every 15 seconds keeps proxies from taking the connection for a dead one.
+    """
     first = await asker.world.read(show, batch_id, scope=asker.scope)
     return StreamingResponse(_events(first, request, asker), media_type="text/event-stream")
 
@@ -565,18 +587,21 @@ async def _events(batch: ShownBatch, request: Request, asker: Asker) -> AsyncIte
     while True:
         over = batch.state in _TERMINAL
         yield b"event: %s\ndata: %s\n\n" % (b"finished" if over else b"progress", msgspec.json.encode(batch))
-        before = batch
+        before, looks = batch, 0
         while batch == before:
             if over or asker.world.gate.draining.is_set() or await request.is_disconnected():
                 return
             # However large a batch is, and however many follow it, most of the time is left to the work.
             await asyncio.sleep(max(_LOOK_EVERY_S, _TIMES_AS_LONG * took_s))
+            looks += 1
+            if looks % _QUIET_LOOKS == 0:
+                yield b": nothing new\n\n"
             began = time.monotonic()
             batch = await asker.world.read(show, batch.id, scope=asker.scope)
             took_s = time.monotonic() - began
 
 
-@router.post("/batches/{batch_id}/pause", **answers(ShownBatch, problems=[404, 409]))
+@router.post("/batches/{batch_id}/pause", name="pause_batch", **answers(ShownBatch, problems=[404, 409]))
 async def pause(batch_id: str, asker: Spender) -> Json:
     """Begin no more calls for a batch until it is resumed; those in flight are finished and booked."""
 
@@ -585,11 +610,12 @@ async def pause(batch_id: str, asker: Spender) -> Json:
         _check_whose_pause(connection, batch_id, asker)
         set_pause(connection, Pause("batch", batch_id, asker.principal.actor), asker.world.stamp)
 
+    await asker.world.read(_check_nobody_elses, batch_id, asker)
     await asker.world.write(stop)
     return Json(await _as_it_stands(asker, batch_id))
 
 
-@router.post("/batches/{batch_id}/resume", **answers(ShownBatch, problems=[404, 409]))
+@router.post("/batches/{batch_id}/resume", name="resume_batch", **answers(ShownBatch, problems=[404, 409]))
 async def resume(batch_id: str, asker: Spender) -> Json:
     """Go on with a batch that was paused. What an operator has stopped stays stopped."""
 
@@ -598,12 +624,13 @@ async def resume(batch_id: str, asker: Spender) -> Json:
         _check_whose_pause(connection, batch_id, asker)
         lift_pause(connection, "batch", batch_id)
 
+    await asker.world.read(_check_nobody_elses, batch_id, asker)
     await asker.world.write(go_on)
     asker.world.runner.wake(batch_id)
     return Json(await _as_it_stands(asker, batch_id))
 
 
-@router.post("/batches/{batch_id}/cancel", **answers(ShownBatch, 202, problems=[404, 409]))
+@router.post("/batches/{batch_id}/cancel", name="cancel_batch", **answers(ShownBatch, 202, problems=[404, 409]))
 async def cancel(batch_id: str, asker: Spender) -> Json:
     """Give a batch up: no more calls begin, what was bought stays, and what is open of it ends as `cancelled`."""
 
@@ -612,6 +639,7 @@ async def cancel(batch_id: str, asker: Spender) -> Json:
         set_pause(connection, Pause("batch", batch_id, asker.principal.actor, "cancelled"), asker.world.stamp)
         cancel_batch(connection, batch_id, asker.world.stamp)
 
+    await asker.world.read(_check_nobody_elses, batch_id, asker)
     await asker.world.write(give_up)
     asker.world.runner.wake(batch_id)
     return Json(await _as_it_stands(asker, batch_id), 202)
@@ -626,6 +654,17 @@ def _unended(connection: Connection, batch_id: str, scope: Scope) -> None:
     row = found(connection, batch_id, scope)
     if row.finished_at or row.cancelled_at:
         raise Conflict("this batch has ended already" if row.finished_at else "this batch is being cancelled")
+
+
+def _check_nobody_elses(connection: Connection, batch_id: str, asker: Asker) -> None:
+    """Raise `Conflict` where a file of the command line has rows of other tenants, who would be stopped as well."""
+    row = found(connection, batch_id, asker.scope)
+    if row.digest == row.id or asker.principal.may(Permission.OPERATE):
+        return
+    r, p = batch_rows.c, asker.scope.of(prospects_table).c
+    others = select(r.number).where(r.batch_id == batch_id, r.prospect_id.not_in(select(p.id)))
+    if connection.execute(others.limit(1)).first() is not None:
+        raise Conflict("other tenants are in this batch as well, so only an operator stops it or lets it go on")
 
 
 def _check_whose_pause(connection: Connection, batch_id: str, asker: Asker) -> None:

@@ -35,7 +35,7 @@ async def list_credentials(asker: Manager) -> Json:
     return Json(await asker.world.read(all_credentials, asker.tenant_id))
 
 
-@router.put("/{provider}", **answers(Credential))
+@router.put("/{provider}", name="set_credential", **answers(Credential))
 async def set_(provider: str, asked: CredentialAsked, asker: Manager) -> Json:
     """Ask a provider with the tenant's own key, from the next second on.
 
@@ -47,7 +47,7 @@ async def set_(provider: str, asked: CredentialAsked, asker: Manager) -> Json:
     return Json(await asker.world.write(set_credential, asker.tenant_id, provider, value, key, by=by, now=now))
 
 
-@router.delete("/{provider}", **answers(Credential, problems=[404], description="Taken away."))
+@router.delete("/{provider}", name="unset_credential", **answers(Credential, problems=[404], description="Taken away."))
 async def unset(provider: str, asker: Manager) -> Json:
     """Forget the tenant's own key for a provider; the platform's is used for it from the next second on."""
 

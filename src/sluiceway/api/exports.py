@@ -7,7 +7,7 @@ import io
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
@@ -18,7 +18,7 @@ from sluiceway.activity import Action, Event, Export, record, record_exported
 from sluiceway.api.answers import answers
 from sluiceway.api.batches import found
 from sluiceway.api.caller import Asker, who_may
-from sluiceway.api.prospects import shown
+from sluiceway.api.prospects import shown, which_of
 from sluiceway.enriched_file import Column, Enriched, added_cells, added_columns, safe
 from sluiceway.outcome import read_statuses
 from sluiceway.pipeline.selection import Selection, matching
@@ -67,35 +67,12 @@ _CSV_EXAMPLE: Final = (
 )
 
 
-# Who is meant.
-
-Status = Literal["none", "running", "complete", "no_data", "partial", "failed"]
-SourceStatuses = Annotated[
-    list[Annotated[str, Query(pattern=r"^[a-z0-9_-]{1,50}:[a-z_]{1,50}$")]],
-    Query(max_length=50, description="How a source stands: `exa:failed`. Repeated, all of it has to hold."),
-]
-
-
-def _selection(
-    enrichment_status: Annotated[list[Status], Query(max_length=6, description="Any of these.")] = [],  # noqa: B006
-    source_status: SourceStatuses = [],  # noqa: B006 - FastAPI copies both
-    batch_id: Annotated[str, Query(max_length=100)] = "",
-    external_id: Annotated[str, Query(max_length=1000)] = "",
-    text: Annotated[str, Query(max_length=200, description="Part of a name, company or address, in any case.")] = "",
-    created_from: Annotated[str, Query(max_length=40, description="ISO 8601, UTC; included.")] = "",
-    created_to: Annotated[str, Query(max_length=40, description="ISO 8601, UTC; not included.")] = "",
-) -> Selection:
-    """Return who is meant; everything that is asked for has to hold."""
-    stand = dict(said.split(":") for said in source_status)
-    return Selection(tuple(enrichment_status), stand, batch_id, external_id, text, created_from, created_to)
-
-
 # The routes.
 
 
-@router.get("/prospects/export", **_described(_CSV_EXAMPLE))
+@router.get("/prospects/export", name="export_prospects", **_described(_CSV_EXAMPLE))
 async def export(
-    asker: Taker, selection: Annotated[Selection, Depends(_selection)], form: Formatted = Format.CSV
+    asker: Taker, selection: Annotated[Selection, Depends(which_of)], form: Formatted = Format.CSV
 ) -> Response:
     """Take out the prospects that are meant, oldest first, with what is held about them and how each source stands.
 

@@ -63,7 +63,9 @@ async def list_keys(
 
 
 @router.post(
-    "", **answers(IssuedKey, 201, problems=[404, 409], description="Made. `text` is the key; it is shown only here.")
+    "",
+    name="make_key",
+    **answers(IssuedKey, 201, problems=[404, 409], description="Made. `text` is the key; it is shown only here."),
 )
 async def make(asked: KeyAsked, asker: Holder) -> Json:
     """Make an API key. It may do what its user may, and is shown once."""
@@ -78,7 +80,7 @@ async def make(asked: KeyAsked, asker: Holder) -> Json:
     return Json(await asker.world.write(issue), 201)
 
 
-@router.delete("/{key_id}", **answers(ApiKey, problems=[404], description="Revoked."))
+@router.delete("/{key_id}", name="revoke_key", **answers(ApiKey, problems=[404], description="Revoked."))
 async def revoke(key_id: str, asker: Holder) -> Json:
     """Revoke an API key, named by its id, from the next request on. What it did stays known by its id."""
 

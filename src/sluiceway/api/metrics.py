@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
+from sluiceway.api.browser import is_https
 from sluiceway.api.caller import service_of
 from sluiceway.api.problems import Unauthorized
 from sluiceway.api.world import World
@@ -100,14 +101,21 @@ async def _check(request: Request) -> None:
     if token and is_same(token, shown):
         return
     principal = await service.main.read(authenticate_key, shown) if shown else None
-    if principal is None:
+    if principal is None or principal.sandbox_only:
         raise Unauthorized("from beyond this machine, bring SLUICEWAY_METRICS_TOKEN or a super admin's API key")
     principal.must(Permission.OPERATE)
 
 
 def _is_direct(request: Request) -> bool:
-    """Tell whether a request comes from this machine, and not through a proxy on it."""
-    if any(name in request.headers for name in _FORWARDED) or request.client is None:
+    """Tell whether a request comes from this machine, and not through a proxy on it.
+
+    Not every proxy says that it forwards, so where people reach us over https, nothing is taken to be direct.
+    """
+    if (
+        is_https(service_of(request).main.settings)
+        or any(name in request.headers for name in _FORWARDED)
+        or request.client is None
+    ):
         return False
     try:
         return ipaddress.ip_address(request.client.host).is_loopback

@@ -138,7 +138,9 @@ class PauseAsked(BaseModel):
 
     what: What
     name: str = Field("", max_length=200, description="Which provider, tenant or batch; empty for everything.")
-    reason: str | None = Field(None, max_length=500, description="Why; shown wherever the pause is met.")
+    reason: str | None = Field(
+        None, max_length=500, description="Why; shown to operators, and of a tenant in its audit."
+    )
 
     model_config = ConfigDict(
         extra="forbid",
@@ -158,9 +160,9 @@ async def list_pauses(asker: Operator) -> Json:
     return Json(Pauses(await asker.world.read(all_pauses)))
 
 
-@router.post("/pauses", **answers(Pause, 201, problems=[404]))
+@router.post("/pauses", name="pause_work", **answers(Pause, 201, problems=[404]))
 async def pause(asked: PauseAsked, asker: Operator) -> Json:
-    """Begin no new call for it from now on, in any process, until it is resumed; calls in flight are booked."""
+    """Begin no new call for it within a second, in any process, until it is resumed; calls in flight are booked."""
     tenant_id = asked.name if asked.what == "tenant" else None
     await _known_tenant(asker, tenant_id)
     stopped = Pause(asked.what, asked.name, asker.principal.actor, asked.reason)
@@ -169,7 +171,7 @@ async def pause(asked: PauseAsked, asker: Operator) -> Json:
     return Json(stopped, 201)
 
 
-@router.delete("/pauses", **answers(None, 204, problems=[404]))
+@router.delete("/pauses", name="resume_work", **answers(None, 204, problems=[404]))
 async def resume(
     asker: Operator,
     what: Annotated[What, Query(description="What goes on.")],
@@ -213,7 +215,7 @@ class ResolutionAsked(BaseModel):
         )
 
 
-@router.post("/attempts/{attempt_id}/resolve", **answers(Resolved, problems=[404, 409]))
+@router.post("/attempts/{attempt_id}/resolve", name="resolve_attempt", **answers(Resolved, problems=[404, 409]))
 async def resolve(attempt_id: str, asked: ResolutionAsked, asker: Operator) -> Json:
     """Write down what became of a call of unknown charge: sums, counters and limits follow. It cannot be taken back."""
     found, by, now = asked.resolution(asker.principal.actor), asker.principal.actor, asker.world.now

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from sluiceway.api.answers import Problem
 from sluiceway.api.headers import ALWAYS
+from sluiceway.api.requests import route_of
 from sluiceway.errors import (
     BadInput,
     BadSetting,
@@ -108,9 +109,22 @@ def retry_after(seconds: float) -> dict[str, str]:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    errors = [{"in": ".".join(map(str, each["loc"])), "says": each["msg"]} for each in found]
+    errors = [{"in": ".".join(map(str, each["loc"])), "says": _says(each)} for each in found]
     first = f"{errors[0]['in']}: {errors[0]['says']}" if errors else "it cannot be understood"
+    if any(each["in"] == "body" for each in errors) and not _is_said_to_be_json(request):
+        first = "this takes a body of JSON: send it with `Content-Type: application/json`"
     return problem(422, first, errors=errors)
+
+
+def _says(found: Mapping[str, Any]) -> str:
+    """Return what is wrong in a part of a request, without the kind of exception that said so."""
+    said: str = found["msg"]
+    return said.removeprefix("Value error, ")
+
+
+def _is_said_to_be_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 async def _of_http(request: Request, error: Exception) -> Response:
@@ -122,6 +136,7 @@ async def _of_http(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s", request.method, request.url.path, exc_info=error)
+    # The route and not the address, which may be a sign-in link.
+    log.error("%s %s", request.method, route_of(request.scope), exc_info=error)
     # Starlette answers this outside of everything else, the headers of all answers too.
     return problem(500, f"this is a fault of ours ({type(error).__name__}); it is in the log", ALWAYS)

@@ -101,8 +101,8 @@ def which_of(
         str, Query(max_length=100, pattern=r"^[\w-]*$", description="With `source_status`: whose status is meant.")
     ] = "",
     source_status: Annotated[str, Query(max_length=100, description="How `source` stands.")] = "",
-    batch_id: Annotated[str, Query(max_length=100)] = "",
-    external_id: Annotated[str, Query(max_length=200)] = "",
+    batch_id: Annotated[str, Query(max_length=100, description="Only who is in this batch.")] = "",
+    external_id: Annotated[str, Query(max_length=1000, description="Only who has this id of yours.")] = "",
     text: Annotated[str, Query(max_length=200, description="Part of a name, company or address, in any case.")] = "",
     created_from: Moment = "",
     created_to: Moment = "",
@@ -116,12 +116,13 @@ def which_of(
         batch_id=batch_id,
         external_id=external_id,
         text=text,
-        created_from=_stamp("created_from", created_from),
-        created_to=_stamp("created_to", created_to),
+        created_from=stamp_of("created_from", created_from),
+        created_to=stamp_of("created_to", created_to),
     )
 
 
-def _stamp(name: str, text: str) -> str:
+def stamp_of(name: str, text: str) -> str:
+    """Return a moment as tables hold it, so that it can be compared; raises `BadInput` for what is none."""
     moment = parse_timestamp(text)
     if text and moment is None:
         raise BadInput(f"{name}: {text!r} is no moment; write one as 2026-03-01T00:00:00Z")
@@ -266,7 +267,7 @@ async def list_prospects(
     return Json(await asker.world.read(page_of, selection, start[0] if start else "", limit, asker))
 
 
-@router.get("/{prospect_id}", **answers(ShownProspect, problems=[404]))
+@router.get("/{prospect_id}", name="read_prospect", **answers(ShownProspect, problems=[404]))
 async def read(prospect_id: str, asker: Reader) -> Json:
     """Read one prospect: every field with its source, and how each source stands. Recorded as a profile view."""
     prospect = await asker.world.read(one, prospect_id, asker)
@@ -274,7 +275,7 @@ async def read(prospect_id: str, asker: Reader) -> Json:
     return Json(prospect)
 
 
-@router.get("/{prospect_id}/report", **answers(Report, problems=[404]))
+@router.get("/{prospect_id}/report", name="report_on_prospect", **answers(Report, problems=[404]))
 async def report_on(prospect_id: str, asker: Eraser) -> Json:
     """Say everything that is held about one person, for that person: see `docs/personal-data.md`."""
     return Json(await asker.world.read(_report, prospect_id, asker))
@@ -293,6 +294,7 @@ def _report(connection: Connection, prospect_id: str, asker: Asker) -> Report:
 
 @router.post(
     "",
+    name="create_prospect",
     **answers(
         ShownProspect,
         201,
@@ -334,7 +336,7 @@ def _settle(connection: Connection, intake: Intake, entered: Sequence[Entered], 
     record(connection, [asker.did(Action.PROSPECT_IMPORTED, each.prospect_id) for each in entered if each.made])
 
 
-@router.post("/bulk", **answers(AllTakenIn, problems=[400]))
+@router.post("/bulk", name="create_prospects", **answers(AllTakenIn, problems=[400]))
 async def create_many(asked: ManyAsked, asker: Editor) -> Json:
     """Take up to 500 people in, each as with a single one, and say of everyone what became of them.
 
@@ -387,7 +389,7 @@ def _fate(number: int, fate: Fate, external_id: str, made: str | None = None, re
 # Erasing.
 
 
-@router.delete("/{prospect_id}", **answers(Deleted, problems=[404]))
+@router.delete("/{prospect_id}", name="delete_prospect", **answers(Deleted, problems=[404]))
 async def delete(
     prospect_id: str,
     asker: Eraser,

@@ -68,13 +68,13 @@ class Requests:
 
     def _tell(self, scope: Scope, answer: _Answer, took_s: float) -> None:
         """Write the request's line: the route as a template, because addresses may name people."""
-        route, method = _route_of(scope), scope["method"]
+        route, method = route_of(scope), scope["method"]
         facts = {"method": method, "route": route, "status": answer.status, "duration_ms": round(took_s * 1000, 1)}
         log.info("%s %s %s", method, route, answer.status, extra={"facts": facts})
         self._note(route, method, answer.status, answer.after_s)
 
 
-def _route_of(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
     """Return the template of the route that answered. FastAPI keeps the one with all prefixes beside the route."""
     found = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return getattr(found, "path", None) or _NO_ROUTE

@@ -50,7 +50,7 @@ def _page(connection: Connection, prospect_id: str, before: str | None, limit: i
     return Page(rows[:limit], cursor(rows[limit - 1].id) if len(rows) > limit else None)
 
 
-@router.get("/runs/{run_id}", **answers(Timeline, problems=[404]))
+@router.get("/runs/{run_id}", name="read_run", **answers(Timeline, problems=[404]))
 async def read(run_id: str, asker: Reader) -> Json:
     """Read one run as it happened: what came of each source, and every call with its charge."""
     return Json(await asker.world.read(_timeline, run_id, scope=asker.scope))

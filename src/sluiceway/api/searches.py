@@ -304,7 +304,9 @@ def _later(asker: Asker, status: int, detail: str, retry_at: str | None) -> Resp
 # Importing.
 
 
-@router.post("/prospects/import", **answers(ShownImports, 201, description="What became of each."))
+@router.post(
+    "/prospects/import", name="import_prospects", **answers(ShownImports, 201, description="What became of each.")
+)
 async def import_found(asked: ImportAsked, asker: Writer) -> Json:
     """Make prospects of people whom a search found. Nobody is asked; enriching them asks Apollo by its id."""
     people = [found.person() for found in asked.people]

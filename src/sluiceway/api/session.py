@@ -111,7 +111,11 @@ def shown(principal: Principal, user: User) -> Who:
     )
 
 
-@router.post("", **answers(Who, 201, problems=[429], description="Signed in; the answer sets the session's cookie."))
+@router.post(
+    "",
+    name="sign_in",
+    **answers(Who, 201, problems=[429], description="Signed in; the answer sets the session's cookie."),
+)
 async def begin(asked: SignIn, request: Request) -> Response:
     """Sign a browser in with e-mail and password. It ends the session the browser had."""
     check_own_page(request)
@@ -119,13 +123,13 @@ async def begin(asked: SignIn, request: Request) -> Response:
     return give_cookie(request, Json(await _just_begun(request, begun), 201), begun)
 
 
-@router.get("", **answers(Who))
+@router.get("", name="read_session", **answers(Who))
 async def read(request: Request, principal: Asking) -> Json:
     """Say who is asking, with a key or a session, and what they may do."""
     return Json(shown(principal, await user_of(request, principal)))
 
 
-@router.delete("", **answers(None, 204, description="Signed out."))
+@router.delete("", name="sign_out", **answers(None, 204, description="Signed out."))
 async def end(request: Request, principal: Asking) -> Response:
     """Sign this browser out."""
     _check_session(principal)

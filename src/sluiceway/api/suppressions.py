@@ -166,14 +166,14 @@ def whose(asker: Asker) -> str:
     return asker.scope.tenant_id or EVERYWHERE
 
 
-@router.get("", **answers(ShownList))
+@router.get("", name="count_suppressions", **answers(ShownList))
 async def read(asker: Keeper) -> Json:
     """Count what is on the list."""
     found = await asker.world.read(counts, whose(asker))
     return Json(ShownList(whose(asker), [Counted(each.kind, each.count) for each in found]))
 
 
-@router.post("", **answers(Added, problems=[400]))
+@router.post("", name="add_suppressions", **answers(Added, problems=[400]))
 async def add(asked: AddAsked, asker: Keeper) -> Json:
     """Put people on the list: nobody is asked about them from the next call on.
 
@@ -198,7 +198,7 @@ def _audit(connection: Connection, action: str, detail: str, asker: Asker) -> No
     audit.record(connection, action, target, by=by, now=now, tenant_id=tenant_id, detail=detail)
 
 
-@router.post("/remove", **answers(Removed, problems=[400, 404]))
+@router.post("/remove", name="remove_suppressions", **answers(Removed, problems=[400, 404]))
 async def remove(asked: SignsAsked, asker: Keeper) -> Json:
     """Take people off the list, by the values they were put on it with. 404 where none of these is on it."""
     return Json(Removed(whose(asker), await asker.world.write(_remove, asked.signs(), asker)))
@@ -212,7 +212,7 @@ def _remove(connection: Connection, signs: set[Sign], asker: Asker) -> int:
     return removed
 
 
-@router.post("/check", **answers(Checked, problems=[400]))
+@router.post("/check", name="check_suppressions", **answers(Checked, problems=[400]))
 async def check(asked: SignsAsked, asker: Keeper) -> Json:
     """Say whether somebody is on the list, since when and why: by any of the signs that are given.
 
@@ -248,7 +248,7 @@ _BODY: Final = {
 }
 
 
-@router.post("/import", openapi_extra=_BODY, **answers(Imported, problems=[413, 415]))
+@router.post("/import", name="import_suppressions", openapi_extra=_BODY, **answers(Imported, problems=[413, 415]))
 async def import_list(
     request: Request,
     asker: Keeper,

@@ -48,20 +48,20 @@ async def list_tenants(asker: Operator, limit: Limit = 50, cursor_text: CursorTe
     return Json(await asker.world.read(page_of, start[0] if start else "", limit))
 
 
-@router.post("", **answers(Tenant, 201, description="Made."))
+@router.post("", name="add_tenant", **answers(Tenant, 201, description="Made."))
 async def add(asked: TenantAsked, asker: Operator) -> Json:
     """Make a tenant. Its first user is made with `POST /api/v1/users?tenant=…`."""
     by, now = asker.principal.actor, asker.world.now
     return Json(await asker.world.write(add_tenant, asked.id, asked.name, by=by, now=now), 201)
 
 
-@router.post("/{tenant_id}/disable", **answers(Tenant, problems=[404]))
+@router.post("/{tenant_id}/disable", name="disable_tenant", **answers(Tenant, problems=[404]))
 async def disable(tenant_id: str, asker: Operator) -> Json:
     """Keep a tenant's users and API keys out, from the next request on. What it has stays."""
     return await _change(asker, tenant_id, disable_tenant)
 
 
-@router.post("/{tenant_id}/enable", **answers(Tenant, problems=[404]))
+@router.post("/{tenant_id}/enable", name="enable_tenant", **answers(Tenant, problems=[404]))
 async def enable(tenant_id: str, asker: Operator) -> Json:
     """Let a tenant's users and API keys in again."""
     return await _change(asker, tenant_id, enable_tenant)

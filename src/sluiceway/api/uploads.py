@@ -103,6 +103,7 @@ Mapped = Annotated[
 
 @router.post(
     "/upload",
+    name="upload_prospects",
     openapi_extra=_BODY,
     **answers(
         Uploaded,

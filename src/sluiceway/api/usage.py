@@ -28,14 +28,14 @@ _OLDEST_DAYS: Final = 90
 _MOST_CALLS: Final = 10**9
 
 
-@router.get("", **answers(TenantUsage))
+@router.get("", name="read_usage", **answers(TenantUsage))
 async def read(asker: Reader, days: Days = 30) -> Json:
     """Say what one's own tenant used, by provider and UTC day; what its own credentials paid for is told apart."""
     scope = Scope(asker.tenant_id)
     return Json(await asker.world.read(tenant_usage, scope, asker.world.now, days))
 
 
-@router.get("/limits", **answers(LimitsThatHold))
+@router.get("/limits", name="read_limits", **answers(LimitsThatHold))
 async def limits(asker: Reader) -> Json:
     """Say which limits hold for one's own tenant, and what is left of those that are its own."""
     scope = Scope(asker.tenant_id)
@@ -70,6 +70,7 @@ class Booked(msgspec.Struct, frozen=True):
 
 @router.post(
     "",
+    name="report_usage",
     **answers(Booked, 201, also={200: Booked}, description="Booked (201); or it was already, and counts once (200)."),
 )
 async def report(asked: CallsAsked, asker: Annotated[Asker, who_may(Permission.BOOK_USAGE)]) -> Json:

@@ -81,7 +81,7 @@ async def list_users(asker: Manager, limit: Limit = 50, cursor_text: CursorText 
     return Json(await asker.world.read(page_of, start[0] if start else "", limit, scope=asker.scope))
 
 
-@router.post("", **answers(User, 201, description="Made."))
+@router.post("", name="add_user", **answers(User, 201, description="Made."))
 async def add(asked: UserAsked, asker: Manager) -> Json:
     """Make a user, who has no password yet: a sign-in link is the way in.
 
@@ -97,7 +97,7 @@ async def add(asked: UserAsked, asker: Manager) -> Json:
     return Json(await asker.world.write(make), 201)
 
 
-@router.put("/{user_id}/role", **answers(User, problems=[404, 409]))
+@router.put("/{user_id}/role", name="change_user_role", **answers(User, problems=[404, 409]))
 async def change_role(user_id: str, asked: RoleAsked, asker: Manager) -> Json:
     """Make a user something else. Their sessions end; in another tenant, their API keys are revoked too."""
     _check_may_make(asker, asked.role)
@@ -113,7 +113,7 @@ async def change_role(user_id: str, asked: RoleAsked, asker: Manager) -> Json:
     return Json(await asker.world.write(change))
 
 
-@router.post("/{user_id}/disable", **answers(User, problems=[404, 409]))
+@router.post("/{user_id}/disable", name="disable_user", **answers(User, problems=[404, 409]))
 async def disable(user_id: str, asker: Manager) -> Json:
     """Keep a user out: sessions and links end at once, and API keys do not work while it lasts."""
 
@@ -124,7 +124,7 @@ async def disable(user_id: str, asker: Manager) -> Json:
     return Json(await asker.world.write(change))
 
 
-@router.post("/{user_id}/enable", **answers(User, problems=[404]))
+@router.post("/{user_id}/enable", name="enable_user", **answers(User, problems=[404]))
 async def enable(user_id: str, asker: Manager) -> Json:
     """Let a user in again."""
 
@@ -135,7 +135,11 @@ async def enable(user_id: str, asker: Manager) -> Json:
     return Json(await asker.world.write(change))
 
 
-@router.post("/{user_id}/sign-in-link", **answers(SignInLink, 201, problems=[404, 409], description="Made."))
+@router.post(
+    "/{user_id}/sign-in-link",
+    name="make_sign_in_link",
+    **answers(SignInLink, 201, problems=[404, 409], description="Made."),
+)
 async def sign_in_link(user_id: str, asker: Manager) -> Json:
     """Make a link that signs a user in once, within an hour. An earlier link of the user is void."""
 

@@ -64,7 +64,9 @@ _EXAMPLE = {
 }
 
 
-@router.post("", **answers(NewWebhook, 201, problems=[404, 409], description="Made.", example=_EXAMPLE))
+@router.post(
+    "", name="add_webhook", **answers(NewWebhook, 201, problems=[404, 409], description="Made.", example=_EXAMPLE)
+)
 async def add(asked: WebhookAsked, asker: Manager) -> Response:
     """Have a tenant told when its runs or batches end. The secret that signs what is sent is shown once, here.
 
@@ -80,27 +82,33 @@ async def add(asked: WebhookAsked, asker: Manager) -> Response:
     return Json(made, 201, {"Location": f"/api/v1/webhooks/{made.webhook.id}"})
 
 
-@router.get("", **answers(Page[Webhook]))
+@router.get("", name="list_webhooks", **answers(Page[Webhook]))
 async def listed(asker: Manager, limit: Limit = LIMIT, cursor: CursorText = None) -> Response:
     """List webhooks, newest first; their secrets are not shown again."""
     before = after(cursor, tuple[str])
     return Json(await asker.world.read(_page, before[0] if before else None, limit, scope=asker.scope))
 
 
-@router.get("/{webhook_id}", **answers(Webhook, problems=[404]))
+@router.get("/{webhook_id}", name="read_webhook", **answers(Webhook, problems=[404]))
 async def read(webhook_id: str, asker: Manager) -> Response:
     """Read one webhook."""
     return Json(await asker.world.read(_one, webhook_id, scope=asker.scope))
 
 
-@router.delete("/{webhook_id}", **answers(None, 204, problems=[404], description="It is told nothing any more."))
+@router.delete(
+    "/{webhook_id}",
+    name="remove_webhook",
+    **answers(None, 204, problems=[404], description="It is told nothing any more."),
+)
 async def remove(webhook_id: str, asker: Manager) -> Response:
     """Remove a webhook; what was still to be told to it is dropped."""
     await asker.world.write(_remove, webhook_id, asker=asker)
     return Response(status_code=204)
 
 
-@router.post("/{webhook_id}/test", **answers(Tried, problems=[404, 409], description="What came back."))
+@router.post(
+    "/{webhook_id}/test", name="test_webhook", **answers(Tried, problems=[404, 409], description="What came back.")
+)
 async def test(webhook_id: str, asker: Manager) -> Response:
     """Send a `ping` to a webhook now, once, and say what came back; waits up to 10 seconds."""
     world = asker.world
@@ -114,7 +122,7 @@ async def test(webhook_id: str, asker: Manager) -> Response:
     return Json(Tried(ping.id, reply.is_delivered, reply.http_status, reply.error))
 
 
-@router.get("/{webhook_id}/deliveries", **answers(Page[Logged], problems=[404]))
+@router.get("/{webhook_id}/deliveries", name="list_webhook_deliveries", **answers(Page[Logged], problems=[404]))
 async def log(webhook_id: str, asker: Manager, limit: Limit = LIMIT, cursor: CursorText = None) -> Response:
     """List what a webhook was told or is to be told, newest first, for 30 days: when, how often, what came back.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sluiceway")
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to open where these are listened on
 
 
 @app.command("serve")
@@ -77,9 +78,9 @@ def _local_url(host: str, port: int) -> str:
 
 def _reached(settings: Settings, host: str, port: int) -> Settings:
     """Have links lead to where this listens, unless it was said where people reach it."""
-    if "public_url" in settings.model_fields_set or host not in _LOOPBACK or not port:
+    if "public_url" in settings.model_fields_set or not port:
         return settings
-    return settings.model_copy(update={"public_url": _local_url(host, port)})
+    return settings.model_copy(update={"public_url": _local_url(_EVERYWHERE.get(host, host), port)})
 
 
 @contextmanager

@@ -153,7 +153,8 @@ def _batch(connection: Connection, batch_id: str) -> BatchFinished | Dropped:
     row = connection.execute(select(batches).where(batches.c.id == batch_id)).first()
     if row is None:
         return Dropped("there is no such batch any more")
-    outcomes, spent = _outcomes(connection, batch_id), _spent(connection, batch_id)
+    whose = (batch_id, row.tenant_id)  # a file may hold rows of other tenants
+    outcomes, spent = _outcomes(connection, *whose), _spent(connection, *whose)
     return BatchFinished(row.id, row.name, _state(row), row.rows, outcomes, spent, row.finished_at)
 
 
@@ -164,9 +165,10 @@ def _state(row: Row[Any]) -> str:
     return "finished" if row.finished_at else "running"
 
 
-def _outcomes(connection: Connection, batch_id: str) -> dict[str, dict[str, int]]:
+def _outcomes(connection: Connection, batch_id: str, tenant_id: str) -> dict[str, dict[str, int]]:
     s, r = source_results.c, runs.c
-    query = select(s.source, s.status, func.count()).join(runs, r.id == s.run_id).where(r.batch_id == batch_id)
+    query = select(s.source, s.status, func.count()).join(runs, r.id == s.run_id)
+    query = query.where(r.batch_id == batch_id, r.tenant_id == tenant_id)
     counted: dict[str, dict[str, int]] = {}
     for source, status, count in connection.execute(query.group_by(s.source, s.status).order_by(s.source, s.status)):
         counted.setdefault(source, {})[status] = count
@@ -176,8 +178,9 @@ def _outcomes(connection: Connection, batch_id: str) -> dict[str, dict[str, int]
 _SUMS: Final = ToldSpend.__struct_fields__
 
 
-def _spent(connection: Connection, batch_id: str) -> dict[str, ToldSpend]:
+def _spent(connection: Connection, batch_id: str, tenant_id: str) -> dict[str, ToldSpend]:
     u = usage_days.c
-    query = select(u.provider, *(func.sum(u[name]) for name in _SUMS)).where(u.batch_id == batch_id)
+    query = select(u.provider, *(func.sum(u[name]) for name in _SUMS))
+    query = query.where(u.batch_id == batch_id, u.tenant_id == tenant_id)
     rows = connection.execute(query.group_by(u.provider).order_by(u.provider))
     return {provider: ToldSpend(*map(int, sums)) for provider, *sums in rows}

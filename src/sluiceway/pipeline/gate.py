@@ -101,6 +101,10 @@ class Pause(msgspec.Struct, frozen=True):
         why = f" ({self.reason})" if self.reason else ""
         return f"{what} paused by {self.paused_by}{why}; `sluiceway resume {what}` goes on"
 
+    def in_the_way(self) -> str:
+        """Say only that it is in the way: tenants read this, and who stopped what, and why, is the operators'."""
+        return f"{f'{self.scope} {self.name}' if self.name else 'everything'} is paused"
+
 
 TRIPS_AFTER = 20
 """Failures of a provider in a row, over all prospects, after which it is left alone for a while."""
@@ -167,7 +171,7 @@ class Gate:
             raise Held("stopped before it was asked")
         for pause in self._pauses:
             if pause.covers(account.partition("/")[0], tenant_id, batch_id):
-                raise Held(pause.shown())
+                raise Held(pause.in_the_way())
 
     def is_open(self, account: str, tenant_id: str | None = None, batch_id: str | None = None) -> bool:
         """Tell whether requests may be sent now, to a provider whose breaker is closed."""

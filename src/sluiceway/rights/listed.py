@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import msgspec
 
@@ -37,12 +38,21 @@ class Refused(msgspec.Struct, frozen=True):
 def read_list(path: Path) -> Iterator[Listed | Refused]:
     """Yield every line of a list, as it is read; blank lines are none. Raises `BadInput` if it cannot be read."""
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with _opened(path) as file:
             rows = csv.reader(file, delimiter=_delimiter(file.readline()))
             file.seek(0)
             yield from _read(rows)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _opened(path: Path) -> TextIO:
+    """Open a list as text: in UTF-16 where it begins with its mark, as spreadsheets write it, else in UTF-8."""
+    with path.open("rb") as file:
+        is_utf16 = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+    if is_utf16:
+        return path.open(encoding="utf-16", errors="replace", newline="")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _delimiter(first_line: str) -> str:
