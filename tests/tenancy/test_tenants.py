@@ -61,7 +61,7 @@ def test_an_older_stores_tenants_get_rows_when_it_is_migrated(tmp_path: Path) ->
     store.close()
 
 
-@pytest.mark.parametrize("tenant_id", ["", " acme", "acme\n", "a" * 201, "default", "*"])
+@pytest.mark.parametrize("tenant_id", ["", " acme", "acme\n", "a" * 201, "default", "*", "a/b"])
 def test_what_cannot_be_a_tenant_or_is_one_already_is_refused(store: Store, tenant_id: str) -> None:
     with pytest.raises(BadInput):
         do(store, add_tenant, tenant_id, by="system", now=NOW)

@@ -19,6 +19,7 @@ DEFAULT = "default"
 """The tenant of whatever names none; it is there from the start."""
 
 _LONGEST = 200
+_NOT_IN_ADDRESSES = frozenset("/?#%\\")
 
 
 class Tenant(msgspec.Struct, frozen=True):
@@ -102,6 +103,8 @@ def _found(connection: Connection, tenant_id: str) -> Tenant | None:
 def _check_id(tenant_id: str) -> None:
     if not tenant_id or tenant_id != tenant_id.strip() or len(tenant_id) > _LONGEST or not tenant_id.isprintable():
         raise BadInput(f"{tenant_id!r} cannot be a tenant's id: it needs 1 to {_LONGEST} characters that can be read")
+    if unfit := sorted(set(tenant_id) & _NOT_IN_ADDRESSES):
+        raise BadInput(f"{tenant_id!r} cannot be a tenant's id: {unfit[0]!r} would end it in an address")
     _refuse_everybody(tenant_id)
 
 
