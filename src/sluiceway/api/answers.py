@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 
+from sluiceway.api.examples import example_of
+
 _REF: Final = "#/components/schemas/{name}"
 _KINDS: list[Any] = []
 """Every kind of answer that some route names, in the order of the routes."""
@@ -64,9 +66,7 @@ def described(kind: Any, description: str = "Done.", example: Any = None) -> dic
     if kind is None:
         return {"description": description}
     _KINDS.append(kind)
-    content: dict[str, Any] = {"schema": schema_of(kind)}
-    if example is not None:
-        content["example"] = example
+    content = {"schema": schema_of(kind), "example": example_of(kind) if example is None else example}
     return {"description": description, "content": {"application/json": content}}
 
 
