@@ -11,7 +11,8 @@ _ID: Final = "01a21ab09af7758bb53aa20234f46312"
 _NAMED: Final[dict[str, Any]] = {
     "action": "profile_viewed", "apollo_id": "66f0a1b2c3d4e5f60718293a", "batch_id": _ID, "charge": "billed",
     "company": "Harbourline Robotics", "day": "2026-11-24", "detail": "say who you are",
-    "domain": "harbourline.example", "email": "ines@harbourline.example", "endpoint": "people/match", "external_id": "crm-4711", "field": "title",
+    "domain": "harbourline.example",
+    "email": "ines@harbourline.example", "endpoint": "people/match", "external_id": "crm-4711", "field": "title",
     "first_name": "Ines", "full_name": "Ines Okafor-Lind", "hour": 15, "http_status": 200, "id": _ID,
     "last_name": "Okafor-Lind", "line": 7, "linkedin_url": "https://linkedin.com/in/ines-okafor-lind",
     "milli_credits": 1000,
@@ -31,8 +32,9 @@ def example_of(kind: Any) -> Any:
 
 def _of(kind: inspect.Type, name: str) -> Any:
     match kind:
-        case inspect.StructType(fields=fields):
-            return {field.encode_name: _of(field.type, field.name) for field in fields}
+        case inspect.StructType(fields=fields, tag_field=tag_field, tag=tag):
+            tagged = {tag_field: tag} if tag_field else {}
+            return tagged | {field.encode_name: _of(field.type, field.name) for field in fields}
         case inspect.ListType(item_type=item) | inspect.CollectionType(item_type=item):
             return [_of(item, name.removesuffix("s"))]
         case inspect.VarTupleType(item_type=item):
