@@ -29,14 +29,10 @@ from sluiceway.hooks.deliveries import (
     RETRIED_AFTER,
     Delivery,
     State,
-    To,
     batch_ended,
     drop,
     due,
-    forget,
-    keep_ping,
     logged,
-    ping_for,
     take,
     tried,
 )
@@ -257,17 +253,6 @@ def test_the_secret_is_sealed(store: Store) -> None:
     made = a_webhook(store)
     assert made.secret.startswith("whsec_")
     assert made.secret not in str(row(store, webhooks))
-
-
-def test_the_log_forgets_what_has_been_over_for_long(store: Store) -> None:
-    hook = a_webhook(store).webhook
-    now = datetime.now(UTC)
-    change(store, keep_ping, ping_for(To.WEBHOOK, hook.id, "default", timestamp(now)), FAILED, timestamp(now))
-    run_ended(store)
-    change(store, forget, timestamp(now + timedelta(days=29)))
-    assert len(rows(store, deliveries)) == 2
-    change(store, forget, timestamp(now + timedelta(days=31)))
-    assert [each["event"] for each in rows(store, deliveries)] == ["run.finished"]
 
 
 @pytest.mark.parametrize("lost", [1])

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from sluiceway.hooks.letter import Reply
 from sluiceway.identifier import new_id
@@ -23,9 +23,6 @@ from sluiceway.store.schema import alerts, batches, deliveries, webhooks
 
 RETRIED_AFTER: Final = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 3600, 6 * 3600, 24 * 3600))
 """How long after each failed try the next one comes; after the last of them a delivery is given up."""
-
-KEPT_FOR: Final = timedelta(days=30)
-"""How long the log keeps deliveries that are over."""
 
 PING: Final = "Sluiceway tries whether this receiver is reached. Nothing needs a look."
 
@@ -224,13 +221,6 @@ def drop_all_for(connection: Connection, receiver_id: str, reason: str) -> None:
     """Drop whatever is due to a receiver."""
     due = (_D.receiver_id == receiver_id, _D.next_at.is_not(None))
     connection.execute(update(deliveries).where(*due).values(next_at=None, error=reason))
-
-
-def forget(connection: Connection, now: str) -> None:
-    """Drop what has been over for long from the log. Ids begin with the moment they were made."""
-    before = datetime.fromisoformat(now) - KEPT_FOR
-    oldest = f"{int(before.timestamp() * 1000):012x}"
-    connection.execute(delete(deliveries).where(_D.id < oldest, _D.next_at.is_(None)))
 
 
 # The log.

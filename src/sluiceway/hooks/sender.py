@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,7 +35,6 @@ _EACH_AT_ONCE: Final = 4
 _TAKEN_FOR_S: Final = 60.0
 """Seconds a delivery that was taken belongs to its process; after that whoever took it is held to be dead."""
 
-_FORGET_EVERY_S: Final = 3600.0
 _GONE: Final = "the receiver answered 410 Gone"
 
 
@@ -64,7 +62,6 @@ class Sender:
         self._news = asyncio.Event()
         self._busy: Counter[str] = Counter()
         self._sending: set[asyncio.Task[None]] = set()
-        self._forget_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -93,9 +90,6 @@ class Sender:
     async def _look(self) -> None:
         """Start to deliver what is due and has a place."""
         clock = self._store.clock
-        if time.monotonic() >= self._forget_at:
-            self._forget_at = time.monotonic() + _FORGET_EVERY_S
-            await self._write(partial(deliveries.forget, now=clock.stamp()))
         if len(self._sending) >= _MOST_AT_ONCE or not (due := await asyncio.to_thread(self._due)):
             return
         taken = await self._write(partial(deliveries.take, found=due, until=clock.stamp(after_s=_TAKEN_FOR_S)))

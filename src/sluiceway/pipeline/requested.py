@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from sluiceway.errors import BadInput, Conflict
 from sluiceway.identifier import new_id
@@ -20,9 +20,9 @@ from sluiceway.pipeline.controls import lift_pause
 from sluiceway.pipeline.selection import Selection, matching
 from sluiceway.prospect import Want
 from sluiceway.store.facts import raise_version
-from sluiceway.store.schema import batch_caps, batch_rows, batches, prospects
+from sluiceway.store.schema import batch_rows, batches, limit_windows, prospects
 from sluiceway.tenancy.tenants import know_tenants
-from sluiceway.usage.quota import VERSION_OF, Unit, set_caps
+from sluiceway.usage.quota import VERSION_OF, Unit, caps_of, set_caps
 
 MOST_NAMED: Final = 1_000
 """Prospects that one request may name; more are asked for by a selection, or uploaded."""
@@ -193,7 +193,9 @@ def end_batch(connection: Connection, batch_id: str, now: str) -> bool:
     if connection.execute(ended).rowcount == 0:
         return False
     lift_pause(connection, "batch", batch_id)
-    if connection.execute(select(batch_caps.c.unit).where(batch_caps.c.batch_id == batch_id).limit(1)).first():
+    if caps := caps_of(connection, batch_id):
+        windows = limit_windows.c.limit_id.in_([cap.id for cap in caps])
+        connection.execute(delete(limit_windows).where(windows))
         raise_version(connection, VERSION_OF)
     return True
 
