@@ -95,7 +95,7 @@ def test_no_more_are_in_flight_than_allowed(
     store: Store, store_url: str, sandbox: SandboxProcess, redis_url: str
 ) -> None:
     limited(store, limit(4, QuotaClock.IN_FLIGHT))
-    with racers(store_url, sandbox, redis_url, processes=3, calls=60, patience_s=30) as them:
+    with racers(store_url, sandbox, redis_url, processes=3, calls=60, patience_s=90) as them:
         them.start()
         became = them.ended()
     assert (received(sandbox), became["billed"]) == (60, 60)
