@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from eventually import eventually
 from people import with_people
 from served import ACME, Served
 
@@ -93,11 +94,18 @@ def test_other_peoples_chatter_is_left_out_and_their_warnings_are_kept() -> None
 # What the service writes.
 
 
+def of_requests(stream: io.StringIO) -> list[dict[str, Any]]:
+    """The lines about requests."""
+    return [line for line in lines(stream) if line["logger"] == "sluiceway.requests"]
+
+
 def test_every_request_has_a_line_with_its_route_and_who_asked(served: Served) -> None:
     with read_back() as stream:
         answer = served.get("/prospects/somebody-in-particular?email=canary.person@harbourline.example")
         served.get("/canary-place", who=None)
-    first, second = (line for line in lines(stream) if line["logger"] == "sluiceway.requests")
+        # A line is written when the answer has gone, which may be a moment after it has come.
+        eventually(lambda: len(of_requests(stream)) == 2)
+    first, second = of_requests(stream)
     assert (first["method"], first["route"], first["status"]) == ("GET", "/api/v1/prospects/{prospect_id}", 404)
     assert first["user_id"] == served.users[f"agent@{ACME}"].id
     assert first["tenant_id"] == ACME
