@@ -13,7 +13,7 @@ from people import with_people
 from served import ACME, GLOBEX, SUPER, Served, Slowly
 from sqlalchemy import func, select
 
-from sluiceway.store.schema import attempts, batch_caps, runs, source_results
+from sluiceway.store.schema import attempts, batch_caps, batches, runs, source_results
 
 
 def ended(served: Served, batch_id: str, who: str = f"agent@{ACME}") -> dict[str, Any]:
@@ -118,6 +118,16 @@ def test_a_dry_run_says_the_price_and_asks_nobody(served: Served) -> None:
     assert said["usd_micros"] == sum(each["usd_micros"] for each in said["sources"].values()) > 0
     assert requests_sent(served) == 0
     assert served.get("/batches").json()["items"][0]["state"] == "uploaded"  # how the people came; no other was made
+
+
+def test_the_words_somebody_was_looked_for_by_are_not_kept(served: Served) -> None:
+    prospect = with_people(served, 3)[0]
+    name = served.get(f"/prospects/{prospect}").json()["person"]["first_name"]
+    said = ended(served, served.post("/batches", {"filter": {"text": name}, "sources": ["exa"]}).json()["id"])
+    assert said["prospects"] >= 1
+    with served.store.read() as connection:
+        options = connection.execute(select(batches.c.options).where(batches.c.id == said["id"])).scalar_one()
+    assert name not in options
 
 
 def test_a_cap_holds_and_what_it_stopped_says_so(served: Served) -> None:

@@ -149,8 +149,15 @@ def fill(connection: Connection, requested: Requested) -> bool:
     _add_rows(connection, batch_id, 0 if held[2] is None else held[2] + 1, ids)  # some may have been erased
     if len(ids) == _FILLED_AT_ONCE:
         return True
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(rows=held[0] + len(ids)))
+    filled = {"rows": held[0] + len(ids), "options": as_json(_without_text(requested.terms))}
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(filled))
     return False
+
+
+def _without_text(terms: Terms) -> Terms:
+    """Return how a batch is run without the words somebody was looked for by: who is in it is known by now."""
+    selection = terms.selection and msgspec.structs.replace(terms.selection, text="")
+    return msgspec.structs.replace(terms, selection=selection)
 
 
 def meant(tenant_id: str, selection: Selection) -> ColumnElement[bool]:
