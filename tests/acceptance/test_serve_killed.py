@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ def ends_well(service: ServiceDesk, batch_id: str) -> None:
     """Start once more, wait for the end of everything, and be judged."""
     running = service.start()
     service.finishes(batch_id, within=240)
-    running.kill()
+    running.send(signal.SIGTERM)  # so that the counters, which follow the store within a second, are those of the end
+    assert running.done().code == 0, running.screen
     verdict = service.desk.judged()
     assert verdict.statuses
     service.every_prospect_ended()

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -28,6 +28,7 @@ SCHEMA_VERSION = "0006"
 """The newest migration; a test holds it against the migrations folder."""
 
 _BUSY_MS = 30_000
+_OPENING_S = 10.0
 _CLOCK_FRESH_S = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -141,7 +142,7 @@ def open_store(url: str) -> Store:
     writing, reading = _engines(url)
     state = _state_folder(url, path)
     try:
-        _migrate_if_needed(writing, path, state)
+        _patiently(lambda: _migrate_if_needed(writing, path, state))
     except BaseException as error:
         reading.dispose()
         writing.dispose()
@@ -149,6 +150,23 @@ def open_store(url: str) -> Store:
             raise StoreUnavailable(f"the store at {shown_url(url)} cannot be opened: {_reason(error)}") from error
         raise
     return Store(url, writing, reading, state)
+
+
+def _patiently(opening: Callable[[], None]) -> None:
+    """Open a store, again and again for a moment where another process has it to itself.
+
+    SQLite does not wait for who reads back the log of one that was killed, or clears up as the last to close, however
+    long it may wait for a lock.
+    """
+    give_up = time.monotonic() + _OPENING_S
+    while True:
+        try:
+            return opening()
+        except OperationalError as error:
+            busy = str(getattr(error.orig, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() > give_up:
+                raise
+        time.sleep(0.05)
 
 
 def shown_url(url: str) -> str:
