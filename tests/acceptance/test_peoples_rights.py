@@ -13,6 +13,7 @@ import pytest
 
 from acceptance.desk import slow, until
 from acceptance.test_canaries import traces
+from planted import EMAIL, EMPLOYER, FIRST, FOUND_EMAIL, LAST, PHONE, PROFILE, TRACES, plant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
 
     from acceptance.desk import Desk
 
-FIRST, LAST = "Zuleïka", "Quint-Ørsted"
-EMAIL = "zuleika.qo@quorvane.example"
-FOUND_EMAIL = "zulla7431@home.example"
-PHONE = "+44 20 7946 0958"
-PROFILE = "https://www.linkedin.com/in/zuleika-qo-7f3a9"
-EMPLOYER = "Quorvane Optics"
-TRACES = ("zuleik", "zulek", "zulla7431", "quint", "rsted", "79460958", "qo7f3a9", "quorvane")
 HEADER = ("first_name", "last_name", "email", "linkedin_url", "company")
 
 
@@ -41,18 +35,7 @@ def write_people(path: Path, *rows: tuple[str, ...]) -> Path:
 @pytest.fixture
 def planted(desk: Desk) -> Path:
     """A list of one, of whom Apollo, ContactOut and Exa know all there is to know."""
-    person = {
-        "name": f"{FIRST} {LAST}", "title": "CFO", "email": EMAIL, "email_status": "verified",
-        "linkedin_url": PROFILE, "organization": {"name": EMPLOYER}, "personal_emails": [FOUND_EMAIL],
-    }  # fmt: skip
-    apollo = {"provider": "apollo", "body": json.dumps({"person": person}), "billed": True, "credits": 1000}
-    desk.sandbox.post("/_answer", apollo | {"usd_micros": 26_000})
-    profile = {
-        "full_name": f"{FIRST} {LAST}", "url": PROFILE, "company": {"name": EMPLOYER},
-        "work_email": [EMAIL], "personal_email": [FOUND_EMAIL], "phone": [PHONE],
-    }  # fmt: skip
-    contactout = {"provider": "contactout", "body": json.dumps({"profile": profile}), "billed": True, "credits": 3000}
-    desk.sandbox.post("/_answer", contactout | {"usd_micros": 500_000})
+    plant(desk.sandbox)
     return write_people(desk.folder / "one.csv", (FIRST, LAST, EMAIL, "", EMPLOYER))
 
 

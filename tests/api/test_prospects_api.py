@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +16,8 @@ from sqlalchemy import select
 from acceptance.desk import until
 from acceptance.test_canaries import traces
 from builders import a_prospect, rows
+from planted import EMAIL, EMPLOYER, FIRST, FOUND_EMAIL, LAST, PHONE, PROFILE, plant
+from planted import TRACES as TRACES_OF_THEM
 from sluiceway import activity, rollups
 from sluiceway.pipeline.once import Key, claim, settle
 from sluiceway.prospect import Person
@@ -173,13 +174,7 @@ def test_of_somebody_suppressed_nothing_is_shown_that_was_found(served: Served) 
 
 # Erasing.
 
-FIRST, LAST = "Zuleïka", "Quint-Ørsted"
-EMAIL = "zuleika.qo@quorvane.example"
-FOUND_EMAIL = "zulla7431@home.example"
-PHONE = "+44 20 7946 0958"
-PROFILE = "https://www.linkedin.com/in/zuleika-qo-7f3a9"
-EMPLOYER = "Quorvane Optics"
-TRACES = ("zuleik", "zulek", "zulla7431", "quint", "rsted", "79460958", "qo7f3a9", "quorvane", "crm4711")
+TRACES = (*TRACES_OF_THEM, "crm4711")
 PLANTED = {"first_name": FIRST, "last_name": LAST, "email": EMAIL, "company": EMPLOYER, "external_id": "crm-4711"}
 ALL_WANTED = {"want": ["work_email", "personal_email", "phone"]}
 
@@ -187,18 +182,7 @@ ALL_WANTED = {"want": ["work_email", "personal_email", "phone"]}
 @pytest.fixture
 def planted(served: Served) -> str:
     """Somebody of whom Apollo and ContactOut know all there is to know, enriched; returns the prospect's id."""
-    person = {
-        "name": f"{FIRST} {LAST}", "title": "CFO", "email": EMAIL, "email_status": "verified",
-        "linkedin_url": PROFILE, "organization": {"name": EMPLOYER}, "personal_emails": [FOUND_EMAIL],
-    }  # fmt: skip
-    apollo = {"provider": "apollo", "body": json.dumps({"person": person}), "billed": True, "credits": 1000}
-    served.sandbox.post("/_answer", apollo | {"usd_micros": 26_000})
-    profile = {
-        "full_name": f"{FIRST} {LAST}", "url": PROFILE, "company": {"name": EMPLOYER},
-        "work_email": [EMAIL], "personal_email": [FOUND_EMAIL], "phone": [PHONE],
-    }  # fmt: skip
-    contactout = {"provider": "contactout", "body": json.dumps({"profile": profile}), "billed": True, "credits": 3000}
-    served.sandbox.post("/_answer", contactout | {"usd_micros": 500_000})
+    plant(served.sandbox)
     prospect: str = served.post("/prospects", PLANTED).json()["id"]
     key = {"Prefer": "wait=20", "Idempotency-Key": "once"}
     enriched = served.post(f"/prospects/{prospect}/enrich", ALL_WANTED, headers=key)
