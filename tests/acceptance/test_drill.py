@@ -123,7 +123,7 @@ def test_killed_at_each_point_again_and_again_on_a_bad_day(
     desk.wrote_every_row_of(people)
 
 
-@pytest.mark.skipif(WINDOWS, reason="POSIX signals")
+@pytest.mark.skipif(WINDOWS, reason="Windows cannot send a process the signal of a Ctrl-C or a stop")
 def test_stopped_with_ctrl_c_at_random_moments(desk: Desk, luck: random.Random) -> None:
     people = desk.people(PEOPLE)
     desk.sandbox.post("/_scenario", BAD_DAY)
@@ -148,7 +148,7 @@ def test_stopped_with_ctrl_c_at_random_moments(desk: Desk, luck: random.Random) 
     desk.wrote_every_row_of(people)
 
 
-@pytest.mark.skipif(WINDOWS, reason="POSIX signals")
+@pytest.mark.skipif(WINDOWS, reason="Windows cannot send a process the signal of a Ctrl-C or a stop")
 def test_providers_that_stop_answering_for_a_while(desk: Desk, luck: random.Random) -> None:
     """The sandbox is suspended: connections stay open, and nothing comes."""
     people = desk.people(PEOPLE)

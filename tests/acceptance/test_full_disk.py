@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from redis_server import RedisServer
     from sluiceway.sandbox.process import SandboxProcess
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's ways of filling a disk")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the disk that is filled is a tmpfs, which only Linux has"
+)
 
 FULL, ROOM = 65_536, 1 << 40
 

@@ -14,7 +14,7 @@ from acceptance.service import ServiceDesk
 if TYPE_CHECKING:
     from acceptance.desk import Desk
 
-pytestmark = pytest.mark.skipif(WINDOWS, reason="POSIX signals")
+pytestmark = pytest.mark.skipif(WINDOWS, reason="Windows cannot send a process the signal of a Ctrl-C or a stop")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,7 +14,7 @@ from acceptance.desk import WINDOWS, slow, until
 if TYPE_CHECKING:
     from acceptance.desk import Desk
 
-pytestmark = pytest.mark.skipif(WINDOWS, reason="POSIX signals")
+pytestmark = pytest.mark.skipif(WINDOWS, reason="Windows cannot send a process the signal of a Ctrl-C or a stop")
 
 GO_ON = "Give the same command again: it goes on where this stopped and buys nothing twice."
 

@@ -291,7 +291,7 @@ class Source(ABC):
 
     def request(self, subject: Subject) -> Request | Skip:
         """Build the one request about this person, or say why nothing is asked."""
-        # Not abstract: a source that writes `ask` has no one request.
+        # Not abstract: a source that writes `ask` has no one request, and is never asked for it.
         raise NotImplementedError(f"{type(self).__name__} must define request(), or ask() if it needs several answers")
 
     @abstractmethod
@@ -327,6 +327,7 @@ class Source(ABC):
 
     def read_search(self, request: Request, response: Response) -> Reading:
         """Read the answer to a search: like `read`, with a `FoundPage` as its `data`, in plain JSON."""
+        # Not abstract: most sources have no search, and only one that has is ever asked to read its answer.
         raise NotImplementedError(f"{type(self).__name__} must define read_search(), for it has a search_request()")
 
     def check(self) -> Request | None:
